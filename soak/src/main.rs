@@ -1,0 +1,2 @@
+//! The workloads of `sim` on real sockets.
+fn main() {}
