@@ -1,3 +1,4 @@
 //! The loop.
 pub mod sys;
 pub mod time;
+pub mod timer;
