@@ -61,6 +61,7 @@ pub(crate) struct LoopState {
     /// Connections to release at the end of the turn.
     pub closing: Vec<Token>,
     pub stop: Stop,
+    #[expect(clippy::vec_box, reason = "the boxes move between slots and pool; their contents stay where they are")]
     transfers: Vec<Box<Transfer>>,
 }
 
@@ -68,7 +69,12 @@ impl LoopState {
     pub fn new(config: Config, now: Instant) -> LoopState {
         LoopState {
             registry: Registry::new(config.connections_max, config.generation_start),
-            timers: TimerWheel::new(config.tick_ns, now),
+            timers: TimerWheel::with_counters_at(
+                config.tick_ns,
+                now,
+                config.generation_start,
+                config.generation_start,
+            ),
             counters: Counters::default(),
             now,
             run_queue: Vec::new(),
@@ -121,7 +127,7 @@ impl LoopState {
     /// Gives a connection's transfer back to the pool if nothing waits in it any more.
     pub fn recycle_transfer(&mut self, token: Token) {
         let Some(slot) = self.registry.get_mut(token) else { return };
-        let idle = |transfer: &Box<Transfer>| {
+        let idle = |transfer: &Transfer| {
             transfer.queue.is_empty() && transfer.pending.is_empty() && transfer.connect.is_none()
         };
         if let Some(transfer) = slot.transfer.take_if(|transfer| idle(transfer)) {

@@ -49,7 +49,6 @@ macro_rules! errnos {
     ($($name:ident $says:literal,)*) => {
         /// What a system call can fail with: a closed set of ours, by the C names, without the host's numbers.
         #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[expect(clippy::upper_case_acronyms, reason = "the names engineers search for")]
         pub enum Errno {
             $(#[doc = $says] $name,)*
             /// The system has no such call; what the seam's default methods answer.
