@@ -23,6 +23,13 @@ use std::sync::Arc;
 
 use crate::time::Instant;
 
+mod posix;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use linux::System;
+
 /// A file descriptor: a number that the kernel hands out, lowest free one first (kernel-semantics T1).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fd(i32);
@@ -49,7 +56,6 @@ macro_rules! errnos {
     ($($name:ident $says:literal,)*) => {
         /// What a system call can fail with: a closed set of ours, by the C names, without the host's numbers.
         #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[expect(clippy::upper_case_acronyms, reason = "the names engineers search for")]
         pub enum Errno {
             $(#[doc = $says] $name,)*
             /// The system has no such call; what the seam's default methods answer.
