@@ -23,6 +23,13 @@ use std::sync::Arc;
 
 use crate::time::Instant;
 
+mod posix;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use linux::System;
+
 /// A file descriptor: a number that the kernel hands out, lowest free one first (kernel-semantics T1).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fd(i32);
