@@ -89,7 +89,10 @@ impl Config {
             ((1..=64).contains(&self.write_segments_max), "write_segments_max must be 1 to 64"),
             (self.write_bytes_max >= 1, "write_bytes_max must be at least 1"),
             (self.writes_per_turn >= 1, "writes_per_turn must be at least 1"),
-            (self.queue_bytes_low <= self.queue_bytes_high, "queue_bytes_low must not exceed queue_bytes_high"),
+            (
+                self.queue_bytes_low <= self.queue_bytes_high,
+                "queue_bytes_low must not exceed queue_bytes_high",
+            ),
             (self.queue_bytes_high < self.queue_bytes_max, "queue_bytes_max must exceed queue_bytes_high"),
             (self.accepts_per_turn >= 1, "accepts_per_turn must be at least 1"),
             (self.accept_pause_ns >= 1, "accept_pause_ns must be at least 1"),

@@ -92,7 +92,13 @@ pub trait Handler {
     /// The peer has finished sending, and every byte before that was consumed (or is given up: `unconsumed` counts the
     /// kept bytes that no [`on_data`](Handler::on_data) call took). Writing is still possible. By default the connection
     /// is closed, which flushes what is queued first.
-    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Self::Connection, unconsumed: usize) {
+    fn on_end(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut Self::Connection,
+        unconsumed: usize,
+    ) {
         let _ = (state, unconsumed);
         ctx.close(token);
     }
@@ -109,7 +115,13 @@ pub trait Handler {
     }
 
     /// The connection is gone, and its descriptor is about to be released.
-    fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: Self::Connection, reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: Self::Connection,
+        reason: CloseReason,
+    ) {
         let _ = (ctx, token, state, reason);
     }
 

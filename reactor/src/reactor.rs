@@ -128,12 +128,7 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
     /// # Errors
     /// Those of `socket`, `setsockopt`, `bind`, `listen` and of the registration: `EADDRINUSE`, `EACCES`,
     /// `EADDRNOTAVAIL`, `EMFILE` (also when `Config::connections_max` is reached).
-    pub fn listen(
-        &mut self,
-        address: SocketAddr,
-        options: &ListenOptions,
-        tag: u64,
-    ) -> Result<Token, Errno> {
+    pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions, tag: u64) -> Result<Token, Errno> {
         self.open_listener(address, options, tag)
     }
 
@@ -435,7 +430,11 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         self.state.timers.assert_invariants();
         for (token, slot) in self.state.registry.iter() {
             let has_state = self.connections.get(token.slot() as usize).is_some_and(Option::is_some);
-            assert_eq!(has_state, slot.flags.contains(Flags::OPENED), "{token:?}: state without a connection");
+            assert_eq!(
+                has_state,
+                slot.flags.contains(Flags::OPENED),
+                "{token:?}: state without a connection"
+            );
             assert!(
                 slot.queued_bytes() <= self.state.config.queue_bytes_max,
                 "{token:?}: queue above its limit"

@@ -61,7 +61,10 @@ pub(crate) struct LoopState {
     /// Connections to release at the end of the turn.
     pub closing: Vec<Token>,
     pub stop: Stop,
-    #[expect(clippy::vec_box, reason = "the boxes move between slots and pool; their contents stay where they are")]
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes move between slots and pool; their contents stay where they are"
+    )]
     transfers: Vec<Box<Transfer>>,
 }
 

@@ -153,10 +153,15 @@ impl WriteQueue {
         let total: usize = self.segments.iter().map(|segment| segment.as_slice().len()).sum();
         assert_eq!(self.bytes, total - self.head, "write queue: byte count differs from its segments");
         match self.segments.front() {
-            Some(first) => assert!(self.head < first.as_slice().len(), "write queue: cursor past its segment"),
+            Some(first) => {
+                assert!(self.head < first.as_slice().len(), "write queue: cursor past its segment")
+            }
             None => assert_eq!(self.head, 0, "write queue: cursor without a segment"),
         }
-        assert!(self.segments.iter().all(|segment| !segment.as_slice().is_empty()), "write queue: empty segment");
+        assert!(
+            self.segments.iter().all(|segment| !segment.as_slice().is_empty()),
+            "write queue: empty segment"
+        );
     }
 }
 

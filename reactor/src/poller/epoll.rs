@@ -1,7 +1,7 @@
 //! `epoll(7)`: both directions, edge-triggered, registered once.
 
 use crate::poller::{Ready, Report, Source};
-use crate::sys::{Errno, EpollEvent, EpollMask, EpollOperation, Fd, Syscalls, Wait, WakeTarget};
+use crate::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Fd, Syscalls, Wait, WakeTarget};
 use crate::token::Token;
 
 /// Nanoseconds per unit of the timeout.

@@ -42,7 +42,10 @@ impl KqueuePoller {
         Ok(poller)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the same items as the epoll poller, to be read side by side")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the same items as the epoll poller, to be read side by side"
+    )]
     pub fn register(&mut self, fd: Fd, token: Token, source: Source) -> Result<(), Errno> {
         self.change(fd, Filter::Read, KeventFlags::ADD | KeventFlags::CLEAR, token);
         if source == Source::Connecting {
@@ -104,7 +107,13 @@ impl KqueuePoller {
     }
 
     fn change(&mut self, fd: Fd, filter: Filter, flags: KeventFlags, token: Token) {
-        self.changes.push(Kevent { ident: ident_of(fd), filter, flags, udata: token.as_word(), ..Kevent::EMPTY });
+        self.changes.push(Kevent {
+            ident: ident_of(fd),
+            filter,
+            flags,
+            udata: token.as_word(),
+            ..Kevent::EMPTY
+        });
     }
 }
 
