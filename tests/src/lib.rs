@@ -1,1 +1,3 @@
 //! Cases shared by the integration tests.
+
+pub mod planted;
