@@ -50,9 +50,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
             id => {
                 let known = BUGS.iter().find(|bug| bug.id.eq_ignore_ascii_case(id));
                 let names: Vec<&str> = BUGS.iter().map(|bug| bug.id).collect();
-                options.bugs.push(
-                    known.ok_or_else(|| format!("no planted bug is called {id}; there are {}", names.join(", ")))?,
-                );
+                options.bugs.push(known.ok_or_else(|| {
+                    format!("no planted bug is called {id}; there are {}", names.join(", "))
+                })?);
             }
         }
     }
@@ -88,7 +88,10 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace").to_path_buf();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the workspace")
+        .to_path_buf();
     let mut missed = 0;
     for bug in &options.bugs {
         let finding = match find(&root, bug, options.runs) {
@@ -98,7 +101,8 @@ fn main() -> ExitCode {
                 return ExitCode::from(7);
             }
         };
-        let right = finding.as_ref().is_some_and(|finding| bug.invariants.contains(&finding.invariant.as_str()));
+        let right =
+            finding.as_ref().is_some_and(|finding| bug.invariants.contains(&finding.invariant.as_str()));
         missed += u32::from(!right);
         println!("{}", line(bug, finding.as_ref(), right, options.json));
     }
@@ -143,7 +147,8 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
     let tree = root.join("target/planted/tree");
     copy_tree(root, &tree)?;
     let patch = root.join("tests/planted").join(format!("{}.patch", bug.id));
-    let applied = run(Command::new("git").args(["apply", "--whitespace=nowarn"]).arg(&patch).current_dir(&tree))?;
+    let applied =
+        run(Command::new("git").args(["apply", "--whitespace=nowarn"]).arg(&patch).current_dir(&tree))?;
     if !applied.0 {
         return Err(format!("{} does not apply: {}", patch.display(), applied.1));
     }
@@ -156,8 +161,18 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
         return Err(format!("the tree with {} does not build:\n{}", patch.display(), built.1));
     }
     let mut sweep = Command::new(target.join("release/sim"));
-    sweep.args(["run", "--json", "--failures-max", "1", "--workload", bug.workload, "--runs", &runs.to_string()]);
-    let output = sweep.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    sweep.args([
+        "run",
+        "--json",
+        "--failures-max",
+        "1",
+        "--workload",
+        bug.workload,
+        "--runs",
+        &runs.to_string(),
+    ]);
+    let output =
+        sweep.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     for object in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         if let Some(invariant) = object.get("invariant").and_then(|value| value.as_str()) {
