@@ -6,11 +6,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::sys::Wake;
+use crate::time::duration_ns;
+
+/// No stop was asked for.
+const NO_STOP: u64 = u64::MAX;
 
 struct Shared<M> {
     queue: ArrayQueue<M>,
@@ -18,6 +23,8 @@ struct Shared<M> {
     notified: AtomicBool,
     /// Set when the loop has stopped: nothing more is accepted.
     closed: AtomicBool,
+    /// The time that a stop allows, in nanoseconds, or [`NO_STOP`].
+    stop_within_ns: AtomicU64,
     waker: Arc<dyn Wake>,
 }
 
@@ -88,6 +95,13 @@ impl<M> Sender<M> {
         }
     }
 
+    /// Stops the loop, as [`crate::Context::stop`]; for signal handlers' threads and supervisors. It overtakes messages
+    /// that are waiting.
+    pub fn stop(&self, within: Duration) {
+        self.shared.stop_within_ns.store(duration_ns(within).min(NO_STOP - 1), Ordering::SeqCst);
+        self.notify();
+    }
+
     /// Messages waiting.
     pub fn queued(&self) -> usize {
         self.shared.queue.len()
@@ -106,6 +120,7 @@ impl<M> Mailbox<M> {
                 queue: ArrayQueue::new(messages_max),
                 notified: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
+                stop_within_ns: AtomicU64::new(NO_STOP),
                 waker,
             }),
         }
@@ -119,6 +134,12 @@ impl<M> Mailbox<M> {
     /// looked at.
     pub fn acknowledge(&self) {
         self.shared.notified.swap(false, Ordering::SeqCst);
+    }
+
+    /// The time that a stop asked for by [`Sender::stop`] allows, once.
+    pub fn take_stop(&self) -> Option<Duration> {
+        let within_ns = self.shared.stop_within_ns.swap(NO_STOP, Ordering::SeqCst);
+        (within_ns != NO_STOP).then(|| Duration::from_nanos(within_ns))
     }
 
     pub fn pop(&self) -> Option<M> {

@@ -27,7 +27,6 @@ struct Service {
     lines: bool,
     /// Pause reading at the first bytes and consume nothing until a message says so.
     pause_at_first: bool,
-    upstream: Option<SocketAddr>,
     last: Option<Token>,
 }
 
@@ -397,7 +396,7 @@ fn a_stop_finishes_connections_and_reports_each() {
     for client in &mut clients {
         client.read_exact(&mut first).expect("the connection is known to the service");
     }
-    running.order(Order::Stop);
+    running.sender.stop(Duration::from_secs(10));
     for client in &mut clients {
         assert_eq!(read_all(client).len(), (1 << 20) - 1, "queued bytes are finished");
     }
