@@ -1,1 +1,2 @@
 //! Cases shared by the integration tests.
+pub mod timer_model;

@@ -226,9 +226,10 @@ impl Slab {
         }
         for index in LISTS..self.entries.len() as u32 {
             let entry = self.entry(index);
-            let retired = entry.is_free() && entry.generation == u32::MAX;
+            // With its last generation ahead an entry is on the free list, with it behind it is retired.
+            let may_be_retired = entry.is_free() && entry.generation == u32::MAX;
             assert!(
-                reached[index as usize] != (entry.is_due() || retired),
+                reached[index as usize] != entry.is_due() || may_be_retired,
                 "entry {index} is lost, or due and linked: {entry:?}"
             );
         }
