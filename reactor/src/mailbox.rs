@@ -282,8 +282,9 @@ mod model {
         });
     }
 
+    /// Three, since a flag that is left set loses the message after the one whose wake-up was swallowed.
     #[test]
-    fn no_interleaving_loses_the_second_of_two_messages() {
+    fn no_interleaving_loses_one_of_three_messages() {
         loom::model(|| {
             let eventfd = Arc::new(Eventfd::default());
             let mailbox = Mailbox::new(4, Arc::clone(&eventfd) as Arc<dyn Wake>);
@@ -291,8 +292,9 @@ mod model {
             let producer = thread::spawn(move || {
                 sender.send(0).expect("room");
                 sender.send(1).expect("room");
+                sender.send(2).expect("room");
             });
-            assert_eq!(receive_all(&mailbox, &eventfd, 2), [0, 1]);
+            assert_eq!(receive_all(&mailbox, &eventfd, 3), [0, 1, 2]);
             producer.join().expect("no panic");
         });
     }
