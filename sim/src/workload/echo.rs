@@ -143,18 +143,20 @@ impl Workload for Echo {
         for stream in services.iter().flat_map(|service| service.streams()) {
             served.entry(stream.content.stream).or_default().push(stream);
         }
+        let lost_unnamed = lost_at_accept || services.iter().any(|service| service.nameless_losses() > 0);
         for client in clients {
             client.tally().check("client")?;
             for attempt in client.attempts() {
                 let ends = served.get(&attempt.content.stream).map_or(&[][..], Vec::as_slice);
-                judge_attempt(attempt, ends, lost_at_accept)?;
+                // A service that does not know the stream may be the one that lost it.
+                judge_attempt(attempt, ends, lost_unnamed && ends.len() < services.len())?;
             }
         }
         Ok(())
     }
 }
 
-fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_at_accept: bool) -> Result<(), Breach> {
+fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_unnamed: bool) -> Result<(), Breach> {
     let Attempt { content, sent, received, completed, lost, fate, excused, .. } = *attempt;
     let stream = content.stream;
     let issued = attempt.issued();
@@ -165,7 +167,7 @@ fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_at_accept: bo
         ));
     }
     let served_lost = served.iter().any(|end| end.ended != Ended::InOrder)
-        || (served.is_empty() && lost_at_accept);
+        || lost_unnamed;
     let (invariant, what) = match fate {
         Fate::Completed | Fate::Vanished | Fate::RefusedByNobody => return Ok(()),
         Fate::NotStarted | Fate::Connecting | Fate::Open => {

@@ -82,6 +82,8 @@ pub struct EchoService {
     breach: Option<Breach>,
     messages: u64,
     open: u64,
+    /// Connections that were lost before their header had come.
+    nameless_losses: u64,
 }
 
 impl EchoService {
@@ -97,12 +99,18 @@ impl EchoService {
             breach: None,
             messages: 0,
             open: 0,
+            nameless_losses: 0,
         }
     }
 
     /// Its connections, counted.
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// Connections that were lost, to the world or to a limit, before they had said which stream they carried.
+    pub fn nameless_losses(&self) -> u64 {
+        self.nameless_losses
     }
 
     /// The streams it saw end.
@@ -301,7 +309,6 @@ impl Handler for EchoService {
                 return;
             }
         }
-        let Some(content) = state.content else { return };
         let own_limit = match reason {
             CloseReason::DrainExpired | CloseReason::Overflow | CloseReason::Stopped => true,
             CloseReason::LingerExpired => true,
@@ -314,6 +321,10 @@ impl Handler for EchoService {
             Ended::GivenUp
         } else {
             Ended::InOrder
+        };
+        let Some(content) = state.content else {
+            self.nameless_losses += u64::from(ended != Ended::InOrder);
+            return;
         };
         self.streams.push(ServedStream { content, received: state.received, ended, reason });
     }
