@@ -48,6 +48,8 @@ pub struct Echo {
     second_hop: bool,
     /// The streams of each loop of clients.
     streams: Vec<Vec<StreamPlan>>,
+    /// Whether bytes are compared; off for measurements only.
+    checks: bool,
 }
 
 impl Echo {
@@ -69,7 +71,13 @@ impl Echo {
             service: ServicePlan { appetite: Appetite::Everything, writing: Writing::Copied },
             second_hop: false,
             streams: vec![vec![stream]; clients],
+            checks: true,
         }
+    }
+
+    /// Whether bytes are compared with what they should be.
+    pub fn set_checks(&mut self, checks: bool) {
+        self.checks = checks;
     }
 
     /// A plan with these streams, each on a loop of its own.
@@ -106,7 +114,7 @@ impl Workload for Echo {
                 stream.think_ns = 0;
             }
         }
-        Echo { service, second_hop, streams }
+        Echo { service, second_hop, streams, checks: true }
     }
 
     fn services(&self) -> usize {
@@ -123,11 +131,11 @@ impl Workload for Echo {
         if let Appetite::Frames { bytes } = &mut plan.appetite {
             *bytes = (*bytes).min(config.pending_bytes_max);
         }
-        EchoService::new(plan, upstream)
+        EchoService::new(plan, upstream, self.checks)
     }
 
     fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> EchoClient {
-        EchoClient::new(index, &self.streams[index], addresses[0], nobody)
+        EchoClient::new(index, &self.streams[index], addresses[0], nobody, self.checks)
     }
 
     fn judge(

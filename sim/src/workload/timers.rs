@@ -178,7 +178,16 @@ impl Workload for Timers {
 
     fn judge(&self, services: &[&TimersService], clients: &[&Caller], _: bool) -> Result<(), Breach> {
         services[0].tally.check("service")?;
-        clients.iter().try_for_each(|client| client.tally().check("client"))
+        for client in clients {
+            client.tally().check("client")?;
+            if client.gave_up() && !client.is_excused() && !services[0].broken {
+                return Err(Breach::new(
+                    "liveness",
+                    "a silent caller was not hung up on, and nothing excuses it".to_owned(),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -84,11 +84,12 @@ pub struct EchoService {
     open: u64,
     /// Connections that were lost before their header had come.
     nameless_losses: u64,
+    checks: bool,
 }
 
 impl EchoService {
     /// A service; with `upstream` it passes everything on to that address.
-    pub fn new(plan: ServicePlan, upstream: Option<SocketAddr>) -> EchoService {
+    pub fn new(plan: ServicePlan, upstream: Option<SocketAddr>, checks: bool) -> EchoService {
         EchoService {
             plan,
             upstream,
@@ -100,6 +101,7 @@ impl EchoService {
             messages: 0,
             open: 0,
             nameless_losses: 0,
+            checks,
         }
     }
 
@@ -143,7 +145,9 @@ impl EchoService {
             return;
         }
         let Some(content) = state.content else { return };
-        if let Some(at) = content.first_difference(state.received, rest) {
+        if self.checks
+            && let Some(at) = content.first_difference(state.received, rest)
+        {
             self.violated(format!("stream {:#x}: the byte at offset {at} is wrong on arrival", content.stream));
         }
         state.received += rest.len() as u64;
@@ -301,7 +305,9 @@ impl Handler for EchoService {
             }
             Link::Back(front) => {
                 let whole = state.content.is_some_and(|content| state.received == content.length);
-                if !whole && ctx.is_open(front) {
+                if whole {
+                    ctx.close(front);
+                } else if ctx.is_open(front) {
                     // Without a broken stream on this side the second hop's own ledger has to excuse the loss.
                     self.widows.push((front, state.excused));
                     ctx.abort(front);
@@ -313,7 +319,8 @@ impl Handler for EchoService {
             CloseReason::DrainExpired | CloseReason::Overflow | CloseReason::Stopped => true,
             CloseReason::LingerExpired => true,
             CloseReason::Aborted => !state.widowed,
-            CloseReason::Finished | CloseReason::Failed(_) => false,
+            CloseReason::Failed(error) => is_shortage(error),
+            CloseReason::Finished => false,
         };
         let ended = if state.excused {
             Ended::Excused
