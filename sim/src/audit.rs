@@ -36,6 +36,7 @@ pub struct Audited<P> {
     breach: Option<Breach>,
     opened: u64,
     closed: u64,
+    calls: u64,
     enabled: bool,
 }
 
@@ -57,6 +58,7 @@ impl<P: Party> Audited<P> {
             breach: None,
             opened: 0,
             closed: 0,
+            calls: 0,
             enabled: true,
         }
     }
@@ -85,6 +87,11 @@ impl<P: Party> Audited<P> {
     #[inline]
     pub fn breach(&self) -> Option<&Breach> {
         self.breach.as_ref().or_else(|| self.party.breach())
+    }
+
+    /// Calls that did something a wake-up can be for.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Connections that have opened and not closed.
@@ -149,6 +156,7 @@ impl<P: Party> Handler for Audited<P> {
 
     #[inline]
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
+        self.calls += 1;
         self.check_open(ctx, token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
     }
@@ -189,10 +197,12 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
+        self.calls += 1;
         self.party.on_timer(ctx, timer, tag);
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
+        self.calls += 1;
         self.party.on_message(ctx, message);
     }
 }

@@ -7,8 +7,10 @@ pub(crate) mod close;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod handshake;
+pub(crate) mod kqueue;
 pub(crate) mod listener;
 pub(crate) mod process;
+pub(crate) mod ready_list;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod syscalls;
@@ -76,6 +78,7 @@ pub(crate) enum Object {
     Standard,
     Socket(u32),
     Epoll(u32),
+    Kqueue(u32),
     Eventfd(u32),
 }
 

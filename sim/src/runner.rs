@@ -73,6 +73,8 @@ pub struct Outcome {
     pub virtual_ns: u64,
     /// Messages handled and found right.
     pub messages: u64,
+    /// Those of them that the clients handled.
+    pub messages_of_clients: u64,
     /// The trouble it had.
     pub faults: FaultCounts,
     /// The readable trace, if it was kept.

@@ -289,6 +289,61 @@ impl World {
         entry.phase = Phase::Running;
     }
 
+    /// The wait ends with an answer; a thread that slept leaves the set's sleepers.
+    pub(crate) fn end_wait(&mut self, thread: u32, set: Object, slept: bool) {
+        if !slept {
+            return;
+        }
+        if let Some(sleepers) = self.sleepers(set)
+            && let Some(place) = sleepers.iter().position(|&sleeper| sleeper == thread)
+        {
+            sleepers.remove(place);
+        }
+        self.wake_up(thread);
+    }
+
+    /// The threads that sleep in a wait on this set.
+    pub(crate) fn sleepers(&mut self, set: Object) -> Option<&mut Vec<u32>> {
+        match set {
+            Object::Epoll(epoll) => self.epolls.get_mut(epoll).map(|epoll| &mut epoll.sleepers),
+            Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.sleepers),
+            Object::Standard | Object::Socket(_) | Object::Eventfd(_) => None,
+        }
+    }
+
+    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
+    pub(crate) fn wake_one_sleeper(&mut self, set: Object) {
+        let mut place = 0;
+        while let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) {
+            if self.threads[thread as usize].phase == Phase::Sleeping {
+                self.resume(thread);
+                return;
+            }
+            place += 1;
+        }
+    }
+
+    /// How many events this harvest may return, of a list with this much room: at least one (N5).
+    pub(crate) fn batch_room(&mut self, thread: u32, room: usize) -> usize {
+        if room < 2 || !self.fault(FaultKind::ShortBatches, thread) {
+            return room;
+        }
+        let short = 1 + self.draw_for(FaultKind::ShortBatches, "events of a short batch", thread, 4) as usize;
+        short.min(room)
+    }
+
+    /// Any order is legal for a portable loop (N5).
+    pub(crate) fn shuffle_batch<T>(&mut self, thread: u32, events: &mut [T]) {
+        if events.len() < 2 || !self.fault(FaultKind::ReorderedBatches, thread) {
+            return;
+        }
+        for last in (1..events.len()).rev() {
+            let bound = last as u64 + 1;
+            let other = self.draw_for(FaultKind::ReorderedBatches, "place in the batch", thread, bound);
+            events.swap(last, last - other as usize);
+        }
+    }
+
     /// Counts a wait that has returned; too many in a row with nothing done in between are a spin.
     pub(crate) fn count_wait(&mut self, thread: u32) {
         let now = self.now;

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use reactor::sys::{EpollMask, Fd};
+use reactor::sys::{EpollMask, Fd, Filter};
 use reactor::time::Instant;
 
 use crate::actor::{Actor, ActorId, ActorSlot};
@@ -17,6 +17,7 @@ use crate::fault::{FaultCounts, FaultKind};
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
+use crate::kernel::kqueue::Kqueue;
 use crate::kernel::process::Process;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
@@ -93,6 +94,7 @@ pub struct World {
     pub(crate) sockets: Slab<Socket>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) epolls: Slab<Epoll>,
+    pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
@@ -128,6 +130,7 @@ impl World {
             sockets: Slab::default(),
             connections: Slab::default(),
             epolls: Slab::default(),
+            kqueues: Slab::default(),
             eventfds: Slab::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
@@ -445,12 +448,14 @@ impl SharedWorld {
         }
     }
 
-    /// The second phase of a run: faults stop, limits return, links heal.
+    /// The second phase of a run: faults stop, limits return, links heal, and ends whose other side failed alone are
+    /// reset.
     pub fn calm_down(&self) {
         let mut world = self.world.borrow_mut();
         world.note(|| "the weather calms down".to_owned());
         world.swarm.calm_down();
         world.stalled_links.clear();
+        world.release_half_dead();
         for host in &mut world.hosts {
             host.process.limit = host.process.limit_at_rest;
         }
@@ -553,6 +558,15 @@ impl SharedWorld {
         let world = self.world.borrow();
         match world.hosts[host.0 as usize].process.get(epoll) {
             Some(Object::Epoll(epoll)) => world.epolls[epoll].interest().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a kqueue has registered: identity, filter, whether delivery is enabled, user data. Empty for anything else.
+    pub fn kqueue_interest(&self, host: HostId, kqueue: Fd) -> Vec<(u64, Filter, bool, u64)> {
+        let world = self.world.borrow();
+        match world.hosts[host.0 as usize].process.get(kqueue) {
+            Some(Object::Kqueue(kqueue)) => world.kqueues[kqueue].interest().collect(),
             _ => Vec::new(),
         }
     }

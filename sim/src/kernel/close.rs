@@ -87,6 +87,7 @@ impl World {
         match object {
             Object::Socket(socket) => self.close_socket(socket),
             Object::Epoll(epoll) => self.epoll_close(epoll),
+            Object::Kqueue(kqueue) => self.kqueue_close(kqueue),
             Object::Eventfd(eventfd) => {
                 self.eventfds.remove(eventfd);
             }
@@ -194,6 +195,21 @@ impl World {
         }
         self.end_socket(id, Some(error));
         self.send_reset(connection, side);
+    }
+
+    /// Resets the ends that would wait for ever for a side that failed alone: what keepalive does in hours.
+    pub(crate) fn release_half_dead(&mut self) {
+        let connections: Vec<u32> = self.connections.iter().map(|(connection, _)| connection).collect();
+        for connection in connections {
+            for side in [0, 1] {
+                let entry = &self.connections[connection];
+                let is_live = |socket: u32| socket != NONE && self.sockets[socket].state == State::Connected;
+                let [dead, other] = [entry.sockets[side], entry.sockets[1 - side]];
+                if !is_live(dead) && is_live(other) && entry.streams[side].cut && !entry.streams[side].aborted {
+                    self.send_reset(connection, side);
+                }
+            }
+        }
     }
 
     /// The protocol is over for this socket: nothing comes, nothing goes; what has arrived stays readable (T49).

@@ -3,10 +3,12 @@
 
 use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Fd, Wait};
 
+use super::ready_list::ReadyList;
 use super::watch::{Key, Watch};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
 use crate::schedule::{Phase, ThreadId};
+use crate::slab::Slab;
 use crate::world::World;
 
 /// ERR and HUP are always of interest (E12).
@@ -20,74 +22,23 @@ struct Item {
     fd: Fd,
     mask: EpollMask,
     data: u64,
-    on_list: bool,
-    next: u32,
-    previous: u32,
 }
 
-/// An epoll instance. The ready list is linked through the items, so that removal from its middle is cheap.
-#[derive(Debug)]
+/// An epoll instance.
+#[derive(Debug, Default)]
 pub(crate) struct Epoll {
-    items: crate::slab::Slab<Item>,
+    items: Slab<Item>,
     /// The item of each descriptor number, [`NONE`] where there is none.
     by_fd: Vec<u32>,
-    head: u32,
-    tail: u32,
-    ready: u32,
+    ready: ReadyList,
     /// Threads that sleep in a wait on this instance.
     pub(crate) sleepers: Vec<u32>,
 }
 
 impl Epoll {
-    fn new() -> Epoll {
-        Epoll {
-            items: crate::slab::Slab::default(),
-            by_fd: Vec::new(),
-            head: NONE,
-            tail: NONE,
-            ready: 0,
-            sleepers: Vec::new(),
-        }
-    }
-
     fn find(&self, fd: Fd) -> Option<u32> {
         let number = usize::try_from(fd.as_raw()).ok()?;
         self.by_fd.get(number).copied().filter(|&item| item != NONE)
-    }
-
-    fn push_back(&mut self, item: u32) {
-        let tail = self.tail;
-        let entry = &mut self.items[item];
-        entry.on_list = true;
-        entry.next = NONE;
-        entry.previous = tail;
-        if tail == NONE {
-            self.head = item;
-        } else {
-            self.items[tail].next = item;
-        }
-        self.tail = item;
-        self.ready += 1;
-    }
-
-    fn unlink(&mut self, item: u32) {
-        let entry = &mut self.items[item];
-        if !entry.on_list {
-            return;
-        }
-        entry.on_list = false;
-        let (next, previous) = (entry.next, entry.previous);
-        if previous == NONE {
-            self.head = next;
-        } else {
-            self.items[previous].next = next;
-        }
-        if next == NONE {
-            self.tail = previous;
-        } else {
-            self.items[next].previous = previous;
-        }
-        self.ready -= 1;
     }
 
     /// Interest by descriptor number, for checks at the end of a run and for tests.
@@ -99,7 +50,7 @@ impl Epoll {
 impl World {
     pub(crate) fn epoll_create(&mut self, thread: u32) -> Result<Fd, Errno> {
         self.may_create(thread)?;
-        let epoll = self.epolls.insert(Epoll::new());
+        let epoll = self.epolls.insert(Epoll::default());
         Ok(self.install(thread, Object::Epoll(epoll)))
     }
 
@@ -127,7 +78,7 @@ impl World {
         self.spend(thread, cost::CONTROL);
         let object = self.object(thread, fd)?;
         let epoll = self.epoll_behind(thread, epfd)?;
-        if matches!(object, Object::Standard | Object::Epoll(_)) {
+        if matches!(object, Object::Standard | Object::Epoll(_) | Object::Kqueue(_)) {
             self.violate("illegal-call", ThreadId(thread), format!("{fd:?} cannot be watched here"));
             return Err(Errno::EPERM);
         }
@@ -169,15 +120,7 @@ impl World {
             return Err(errors[self.draw_for(FaultKind::RegistrationErrors, "which error", 0, 2) as usize]);
         }
         let set = &mut self.epolls[epoll];
-        let item = set.items.insert(Item {
-            object,
-            fd,
-            mask: mask | ALWAYS,
-            data,
-            on_list: false,
-            next: NONE,
-            previous: NONE,
-        });
+        let item = set.items.insert(Item { object, fd, mask: mask | ALWAYS, data });
         let number = usize::try_from(fd.as_raw()).expect("an open descriptor is not negative");
         if set.by_fd.len() <= number {
             set.by_fd.resize(number + 1, NONE);
@@ -194,16 +137,15 @@ impl World {
     fn epoll_evaluate(&mut self, epoll: u32, item: u32) {
         let Item { object, mask, .. } = self.epolls[epoll].items[item];
         let ready = self.readiness(object) & mask;
-        if !ready.is_empty() && !self.epolls[epoll].items[item].on_list {
-            self.epolls[epoll].push_back(item);
-            self.wake_one_sleeper(epoll);
+        if !ready.is_empty() && self.epolls[epoll].ready.push(item) {
+            self.wake_one_sleeper(Object::Epoll(epoll));
         }
     }
 
     /// Takes an item out of everything it is in.
     pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
         let set = &mut self.epolls[epoll];
-        set.unlink(item);
+        set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
         if let Some(slot) = usize::try_from(fd.as_raw()).ok().and_then(|number| set.by_fd.get_mut(number)) {
             if *slot == item {
@@ -226,20 +168,8 @@ impl World {
             Key::Out => mask.contains(EpollMask::OUT),
             Key::Error => mask.contains(EpollMask::ERR),
         };
-        if matches && !set.items[item].on_list {
-            set.push_back(item);
-            self.wake_one_sleeper(epoll);
-        }
-    }
-
-    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
-    fn wake_one_sleeper(&mut self, epoll: u32) {
-        for place in 0..self.epolls[epoll].sleepers.len() {
-            let thread = self.epolls[epoll].sleepers[place];
-            if self.threads[thread as usize].phase == Phase::Sleeping {
-                self.resume(thread);
-                return;
-            }
+        if matches && set.ready.push(item) {
+            self.wake_one_sleeper(Object::Epoll(epoll));
         }
     }
 
@@ -252,31 +182,23 @@ impl World {
                 counter if counter >= u64::MAX - 1 => EpollMask::IN,
                 _ => EpollMask::IN | EpollMask::OUT,
             },
-            Object::Standard | Object::Epoll(_) => EpollMask::empty(),
+            Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => EpollMask::empty(),
         }
     }
 
     /// Pops items from the head, looks again, and reports what is still ready (M4).
     fn epoll_harvest(&mut self, thread: u32, epoll: u32, events: &mut [EpollEvent]) -> usize {
-        let listed = self.epolls[epoll].ready;
+        let listed = self.epolls[epoll].ready.len();
         if listed == 0 {
             return 0;
         }
-        let mut room = events.len();
-        if self.swarm.is_on(FaultKind::ShortBatches)
-            && room > 1
-            && self.fault(FaultKind::ShortBatches, thread)
-        {
-            room = 1 + self.draw_for(FaultKind::ShortBatches, "events of a short batch", thread, 4) as usize;
-            room = room.min(events.len());
-        }
+        let room = self.batch_room(thread, events.len());
         let mut count = 0;
         for _ in 0..listed {
             if count == room {
                 break;
             }
-            let item = self.epolls[epoll].head;
-            self.epolls[epoll].unlink(item);
+            let Some(item) = self.epolls[epoll].ready.pop() else { break };
             let Item { object, mask, data, .. } = self.epolls[epoll].items[item];
             let ready = self.readiness(object) & mask;
             if ready.is_empty() {
@@ -287,7 +209,7 @@ impl World {
             if mask.contains(EpollMask::ONESHOT) {
                 self.epolls[epoll].items[item].mask = mask & PRIVATE;
             } else if !mask.contains(EpollMask::ET) {
-                self.epolls[epoll].push_back(item);
+                self.epolls[epoll].ready.push(item);
             }
         }
         if count > 1
@@ -335,10 +257,10 @@ impl World {
         let count = self.epoll_harvest(thread, epoll, events);
         if count > 0 {
             let began = entered_again.map_or(self.now, |sleep| sleep.began);
-            self.end_epoll_sleep(thread, epoll, entered_again.is_some());
+            self.end_wait(thread, set, entered_again.is_some());
             self.spend(thread, cost::WAIT_EVENT * count as u64);
-            if self.epolls[epoll].head != NONE {
-                self.wake_one_sleeper(epoll);
+            if self.epolls[epoll].ready.len() > 0 {
+                self.wake_one_sleeper(Object::Epoll(epoll));
             }
             if timeout_ms != 0 && self.fault(FaultKind::StaleBatches, thread) {
                 let held = &mut self.threads[thread as usize].held_events;
@@ -351,7 +273,7 @@ impl World {
         }
         if entered_again.is_some() {
             if let Some(end) = self.end_of_sleep(thread) {
-                self.end_epoll_sleep(thread, epoll, true);
+                self.end_wait(thread, set, true);
                 return end.map(Wait::Ready);
             }
             self.sleep_on(thread);
@@ -364,16 +286,6 @@ impl World {
         self.epolls[epoll].sleepers.push(thread);
         self.fall_asleep(thread, set, timeout_ns, wait_arguments(timeout_ms, events.len()));
         Ok(Wait::Parked)
-    }
-
-    fn end_epoll_sleep(&mut self, thread: u32, epoll: u32, slept: bool) {
-        if slept {
-            let sleepers = &mut self.epolls[epoll].sleepers;
-            if let Some(place) = sleepers.iter().position(|&sleeper| sleeper == thread) {
-                sleepers.remove(place);
-            }
-            self.wake_up(thread);
-        }
     }
 
     fn bring_back_batch(&mut self, thread: u32, events: &mut [EpollEvent]) -> usize {

@@ -110,8 +110,12 @@ impl World {
     }
 
     fn user_event_post(&mut self, thread: u32, kqueue: Fd, ident: u64) -> Result<WakePost, Errno> {
-        let _ = (ident, self.object(thread, kqueue)?);
-        Err(Errno::EINVAL)
+        match self.object(thread, kqueue)? {
+            Object::Kqueue(kqueue) => {
+                Ok(WakePost { object: Object::Kqueue(kqueue), serial: self.kqueues[kqueue].serial, ident })
+            }
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     /// Delivers the wakes that handles have posted since the last look.
@@ -143,6 +147,15 @@ impl World {
                 self.note(|| format!("eventfd of host {host} is written"));
                 self.progress_on_host(host);
                 self.wake(post.object, Key::In);
+            }
+            Object::Kqueue(kqueue) => {
+                let Some(entry) = self.kqueues.get(kqueue) else { return };
+                if entry.serial == post.serial {
+                    let host = entry.host;
+                    self.note(|| format!("user event {} of host {host} is triggered", post.ident));
+                    self.progress_on_host(host);
+                    self.trigger(kqueue, post.ident);
+                }
             }
             Object::Standard | Object::Socket(_) | Object::Epoll(_) => {}
         }

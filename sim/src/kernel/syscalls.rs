@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reactor::sys::{
-    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Readiness, Shutdown, SocketOption,
-    Syscalls, Wait, Wake, WakeTarget,
+    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown,
+    SocketOption, Syscalls, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
 
@@ -118,6 +118,17 @@ impl World {
         let ended = self.threads[thread.0 as usize].local;
         let (began, ended) = (self.clock(began), self.clock(ended));
         self.trace.call(CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome });
+    }
+
+    fn note_kevents(&mut self, events: &[Kevent]) {
+        for event in events {
+            let Kevent { ident, filter, flags, note, data, udata } = *event;
+            let bits = u64::from(flags.bits()) << 8 | filter as u64;
+            self.trace.fold(udata ^ ident.rotate_left(32) ^ bits.rotate_left(48) ^ data.cast_unsigned());
+            self.note(|| {
+                format!("event {filter:?} {ident} data {data} {note:?} udata {udata:#x}: {flags:?}")
+            });
+        }
     }
 
     fn note_events(&mut self, events: &[EpollEvent]) {
@@ -290,6 +301,33 @@ impl Syscalls for SimSyscalls {
         }
         let carry_out = |world: &mut World, thread| world.eventfd_read(thread, fd);
         self.call(CallKind::ReadEventfd, fd.as_raw(), [0; 2], carry_out, |&sum| sum)
+    }
+
+    fn kqueue(&mut self) -> Result<Fd, Errno> {
+        if !self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        self.call(CallKind::Kqueue, -1, [0; 2], World::kqueue_create, number)
+    }
+
+    fn kevent(
+        &mut self,
+        kqueue: Fd,
+        changes: &[Kevent],
+        events: &mut [Kevent],
+        timeout_ns: Option<u64>,
+    ) -> Result<Wait, Errno> {
+        if !self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        let arguments = [timeout_ns.unwrap_or(u64::MAX), changes.len() as u64];
+        self.wait(CallKind::Kevent, kqueue.as_raw(), arguments, |world, thread| {
+            let result = world.kevent(thread, kqueue, changes, events, timeout_ns);
+            if let Ok(Wait::Ready(count)) = result {
+                world.note_kevents(&events[..count]);
+            }
+            result
+        })
     }
 
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {

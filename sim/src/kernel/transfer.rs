@@ -82,7 +82,7 @@ impl World {
         }
         let room = self.room(id);
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
-        if count < length {
+        if count < length && !self.kernel_of(thread).is_bsd() {
             self.sockets[id].no_space = true;
         }
         if count == 0 {
@@ -179,8 +179,13 @@ impl World {
         self.release_event(connection);
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let receiver = entry.sockets[1 - side];
+        let answered = entry.streams[1 - side].aborted || entry.streams[side].aborted;
         let stream = &mut entry.streams[side];
         if stream.cut {
+            // A side that failed by itself answers what still comes with a reset, as any closed port does.
+            if !answered {
+                self.send_reset(connection, 1 - side);
+            }
             return;
         }
         let data = end.min(stream.written) > stream.arrived;

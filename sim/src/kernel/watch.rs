@@ -47,11 +47,6 @@ impl Watchers {
         }
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.more.is_empty()
-    }
-
     /// The `n`-th to be woken: the last one registered comes first (E36).
     #[inline]
     pub(crate) fn nth(&self, n: usize) -> Option<Watch> {
@@ -75,11 +70,12 @@ impl World {
             let watchers = match object {
                 Object::Socket(socket) => &self.sockets[socket].watchers,
                 Object::Eventfd(eventfd) => &self.eventfds[eventfd].watchers,
-                Object::Standard | Object::Epoll(_) => return,
+                Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => return,
             };
             let Some(watch) = watchers.nth(n) else { return };
             match watch.set {
                 Object::Epoll(epoll) => self.epoll_callback(epoll, watch.item, key),
+                Object::Kqueue(kqueue) => self.knote_callback(kqueue, watch.item, key),
                 Object::Standard | Object::Socket(_) | Object::Eventfd(_) => {}
             }
             n += 1;
@@ -91,7 +87,7 @@ impl World {
         match object {
             Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
             Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
-            Object::Standard | Object::Epoll(_) => None,
+            Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => None,
         }
     }
 
@@ -100,6 +96,7 @@ impl World {
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(0)) {
             match watch.set {
                 Object::Epoll(epoll) => self.epoll_remove(epoll, watch.item),
+                Object::Kqueue(kqueue) => self.knote_remove(kqueue, watch.item),
                 Object::Standard | Object::Socket(_) | Object::Eventfd(_) => {}
             }
         }

@@ -239,8 +239,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             world.note(|| format!("FAILED {oracle}: {details}"));
             Failure { oracle, at, step, details }
         });
-        let messages = self.services.iter().map(|member| member.party().messages()).sum::<u64>()
-            + self.clients.iter().map(|member| member.party().messages()).sum::<u64>();
+        let messages_of_clients = self.clients.iter().map(|member| member.party().messages()).sum::<u64>();
+        let messages_of_services = self.services.iter().map(|member| member.party().messages()).sum::<u64>();
         let outcome = Outcome {
             workload,
             kernel,
@@ -249,7 +249,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             trace_hash: world.trace_hash(),
             steps: world.steps(),
             virtual_ns: world.now().saturating_ns_since(self.began),
-            messages,
+            messages: messages_of_services + messages_of_clients,
+            messages_of_clients,
             faults: world.fault_counts(),
             trace: world.take_trace(),
         };

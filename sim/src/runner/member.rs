@@ -169,7 +169,7 @@ impl<P: Party> Member<P> {
         }
         let counters = self.reactor.counters();
         let (turns, fired) = (counters.turns, counters.timers_fired);
-        let progress = fired + counters.messages;
+        let progress = fired + self.reactor.handler().calls();
         if progress != self.progress {
             self.progress = progress;
             world.note_progress(self.thread);

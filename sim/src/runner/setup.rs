@@ -37,6 +37,23 @@ const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
 impl Setup {
+    /// Everything at its default: for plans made by hand.
+    pub fn plain(workload: WorkloadKind, kernel: Kernel, weather: Weather) -> Setup {
+        let config = Config { connections_max: 1024, read_bytes: 4096, ..Config::default() };
+        Setup {
+            workload,
+            kernel,
+            weather,
+            service: config.clone(),
+            client: config,
+            trouble_ns: SECOND,
+            descriptor_limit: 65_536,
+            backlog: 128,
+            latency: None,
+            oracles: true,
+        }
+    }
+
     /// How much a workload may do: little where every call moves only a few bytes.
     pub fn scale(&self) -> Scale {
         let bytes_of_a_call = [&self.service, &self.client]

@@ -48,6 +48,8 @@ pub struct Echo {
     second_hop: bool,
     /// The streams of each loop of clients.
     streams: Vec<Vec<StreamPlan>>,
+    /// Whether bytes are compared; off for measurements only.
+    checks: bool,
 }
 
 impl Echo {
@@ -69,7 +71,13 @@ impl Echo {
             service: ServicePlan { appetite: Appetite::Everything, writing: Writing::Copied },
             second_hop: false,
             streams: vec![vec![stream]; clients],
+            checks: true,
         }
+    }
+
+    /// Whether bytes are compared with what they should be.
+    pub fn set_checks(&mut self, checks: bool) {
+        self.checks = checks;
     }
 
     /// A plan with these streams, each on a loop of its own.
@@ -106,7 +114,7 @@ impl Workload for Echo {
                 stream.think_ns = 0;
             }
         }
-        Echo { service, second_hop, streams }
+        Echo { service, second_hop, streams, checks: true }
     }
 
     fn services(&self) -> usize {
@@ -123,11 +131,11 @@ impl Workload for Echo {
         if let Appetite::Frames { bytes } = &mut plan.appetite {
             *bytes = (*bytes).min(config.pending_bytes_max);
         }
-        EchoService::new(plan, upstream)
+        EchoService::new(plan, upstream, self.checks)
     }
 
     fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> EchoClient {
-        EchoClient::new(index, &self.streams[index], addresses[0], nobody)
+        EchoClient::new(index, &self.streams[index], addresses[0], nobody, self.checks)
     }
 
     fn judge(
@@ -143,18 +151,20 @@ impl Workload for Echo {
         for stream in services.iter().flat_map(|service| service.streams()) {
             served.entry(stream.content.stream).or_default().push(stream);
         }
+        let lost_unnamed = lost_at_accept || services.iter().any(|service| service.nameless_losses() > 0);
         for client in clients {
             client.tally().check("client")?;
             for attempt in client.attempts() {
                 let ends = served.get(&attempt.content.stream).map_or(&[][..], Vec::as_slice);
-                judge_attempt(attempt, ends, lost_at_accept)?;
+                // A service that does not know the stream may be the one that lost it.
+                judge_attempt(attempt, ends, lost_unnamed && ends.len() < services.len())?;
             }
         }
         Ok(())
     }
 }
 
-fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_at_accept: bool) -> Result<(), Breach> {
+fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_unnamed: bool) -> Result<(), Breach> {
     let Attempt { content, sent, received, completed, lost, fate, excused, .. } = *attempt;
     let stream = content.stream;
     let issued = attempt.issued();
@@ -165,7 +175,7 @@ fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_at_accept: bo
         ));
     }
     let served_lost = served.iter().any(|end| end.ended != Ended::InOrder)
-        || (served.is_empty() && lost_at_accept);
+        || lost_unnamed;
     let (invariant, what) = match fate {
         Fate::Completed | Fate::Vanished | Fate::RefusedByNobody => return Ok(()),
         Fate::NotStarted | Fate::Connecting | Fate::Open => {

@@ -178,7 +178,16 @@ impl Workload for Timers {
 
     fn judge(&self, services: &[&TimersService], clients: &[&Caller], _: bool) -> Result<(), Breach> {
         services[0].tally.check("service")?;
-        clients.iter().try_for_each(|client| client.tally().check("client"))
+        for client in clients {
+            client.tally().check("client")?;
+            if client.gave_up() && !client.is_excused() && !services[0].broken {
+                return Err(Breach::new(
+                    "liveness",
+                    "a silent caller was not hung up on, and nothing excuses it".to_owned(),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -242,19 +251,19 @@ impl TimersService {
                     self.arm(ctx, interval.next(now, now), Some(Repeat { interval, left: times }));
                 }
                 Operation::CancelFirst => {
-                    if let Some((number, timer)) = self.model.first() {
+                    if let Some((number, timer)) = self.model.first().filter(|&(number, _)| !self.is_idle(number)) {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
                     }
                 }
                 Operation::Cancel { back } => {
-                    if let Some((number, timer)) = self.model.back(back) {
+                    if let Some((number, timer)) = self.model.back(back).filter(|&(number, _)| !self.is_idle(number)) {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
                     }
                 }
                 Operation::Move { back, delay_ns } => {
-                    if let Some((number, timer)) = self.model.back(back) {
+                    if let Some((number, timer)) = self.model.back(back).filter(|&(number, _)| !self.is_idle(number)) {
                         let deadline = now.saturating_add_ns(delay_ns);
                         let was_armed = ctx.rearm_timer(timer, Duration::from_nanos(delay_ns));
                         self.model.moved(number, deadline, now, was_armed);
@@ -262,6 +271,11 @@ impl TimersService {
                 }
             }
         }
+    }
+
+    /// Whether it is the idle timeout of a connection, which only the connection's own callbacks touch.
+    fn is_idle(&self, number: u64) -> bool {
+        self.idle.iter().any(|&(idle, _)| idle == number)
     }
 
     fn forget_idle(&mut self, ctx: &mut Context<'_>, token: Token) {

@@ -237,7 +237,8 @@ impl Handler for WakeService {
             || matches!(
                 reason,
                 CloseReason::DrainExpired | CloseReason::LingerExpired | CloseReason::Overflow | CloseReason::Stopped
-            );
+            )
+            || matches!(reason, CloseReason::Failed(error) if super::echo::is_shortage(error));
         if self.listener == Some(token) {
             self.listener = None;
         }
@@ -391,6 +392,7 @@ impl Handler for Listener {
         self.tally.closed += 1;
         if let CloseReason::Failed(error) = reason {
             self.end = Some(error);
+            self.excused |= super::echo::is_shortage(error);
         }
         self.finished = true;
     }

@@ -4,6 +4,8 @@ mod accept;
 mod connect;
 mod edges;
 mod ends;
+mod knotes;
 mod script;
 mod space;
+mod storm;
 mod waits;

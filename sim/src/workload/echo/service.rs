@@ -82,11 +82,14 @@ pub struct EchoService {
     breach: Option<Breach>,
     messages: u64,
     open: u64,
+    /// Connections that were lost before their header had come.
+    nameless_losses: u64,
+    checks: bool,
 }
 
 impl EchoService {
     /// A service; with `upstream` it passes everything on to that address.
-    pub fn new(plan: ServicePlan, upstream: Option<SocketAddr>) -> EchoService {
+    pub fn new(plan: ServicePlan, upstream: Option<SocketAddr>, checks: bool) -> EchoService {
         EchoService {
             plan,
             upstream,
@@ -97,12 +100,19 @@ impl EchoService {
             breach: None,
             messages: 0,
             open: 0,
+            nameless_losses: 0,
+            checks,
         }
     }
 
     /// Its connections, counted.
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// Connections that were lost, to the world or to a limit, before they had said which stream they carried.
+    pub fn nameless_losses(&self) -> u64 {
+        self.nameless_losses
     }
 
     /// The streams it saw end.
@@ -135,7 +145,9 @@ impl EchoService {
             return;
         }
         let Some(content) = state.content else { return };
-        if let Some(at) = content.first_difference(state.received, rest) {
+        if self.checks
+            && let Some(at) = content.first_difference(state.received, rest)
+        {
             self.violated(format!("stream {:#x}: the byte at offset {at} is wrong on arrival", content.stream));
         }
         state.received += rest.len() as u64;
@@ -293,7 +305,9 @@ impl Handler for EchoService {
             }
             Link::Back(front) => {
                 let whole = state.content.is_some_and(|content| state.received == content.length);
-                if !whole && ctx.is_open(front) {
+                if whole {
+                    ctx.close(front);
+                } else if ctx.is_open(front) {
                     // Without a broken stream on this side the second hop's own ledger has to excuse the loss.
                     self.widows.push((front, state.excused));
                     ctx.abort(front);
@@ -301,12 +315,12 @@ impl Handler for EchoService {
                 return;
             }
         }
-        let Some(content) = state.content else { return };
         let own_limit = match reason {
             CloseReason::DrainExpired | CloseReason::Overflow | CloseReason::Stopped => true,
             CloseReason::LingerExpired => true,
             CloseReason::Aborted => !state.widowed,
-            CloseReason::Finished | CloseReason::Failed(_) => false,
+            CloseReason::Failed(error) => is_shortage(error),
+            CloseReason::Finished => false,
         };
         let ended = if state.excused {
             Ended::Excused
@@ -314,6 +328,10 @@ impl Handler for EchoService {
             Ended::GivenUp
         } else {
             Ended::InOrder
+        };
+        let Some(content) = state.content else {
+            self.nameless_losses += u64::from(ended != Ended::InOrder);
+            return;
         };
         self.streams.push(ServedStream { content, received: state.received, ended, reason });
     }

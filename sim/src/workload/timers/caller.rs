@@ -1,4 +1,4 @@
-//! A client that pings now and then, falls silent, and expects to be hung up on.
+//! A client that pings now and then, falls silent, and expects to be hung up on; after a long time it gives up.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,13 +17,33 @@ pub struct Caller {
     gap_ns: u64,
     token: Option<Token>,
     finished: bool,
+    gave_up: bool,
+    excused: bool,
     tally: Tally,
+}
+
+/// How long a caller waits to be hung up on.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+mod tag {
+    pub const PING: u64 = 0;
+    pub const PATIENCE: u64 = 1;
 }
 
 impl Caller {
     /// Pings `pings` times, `gap_ns` apart.
     pub fn new(service: SocketAddr, pings: u64, gap_ns: u64) -> Caller {
-        Caller { service, pings, gap_ns, token: None, finished: false, tally: Tally::default() }
+        Caller { service, pings, gap_ns, token: None, finished: false, gave_up: false, excused: false, tally: Tally::default() }
+    }
+
+    /// Whether it waited in vain.
+    pub fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    /// Whether the world did something to its connection.
+    pub fn is_excused(&self) -> bool {
+        self.excused
     }
 
     /// Its connections, counted.
@@ -35,7 +55,7 @@ impl Caller {
         let Some(token) = self.token else { return };
         if self.pings > 0 && ctx.write(token, b"ping").is_ok() {
             self.pings -= 1;
-            ctx.arm_timer(Duration::from_nanos(self.gap_ns), 0);
+            ctx.arm_timer(Duration::from_nanos(self.gap_ns), tag::PING);
         }
     }
 }
@@ -47,6 +67,7 @@ impl Handler for Caller {
     fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, _: Origin) {
         self.tally.connected += 1;
         self.token = Some(token);
+        ctx.arm_timer(PATIENCE, tag::PATIENCE);
         self.ping(ctx);
     }
 
@@ -65,8 +86,15 @@ impl Handler for Caller {
         self.finished = true;
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, _: u64) {
-        self.ping(ctx);
+    fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {
+        match (tag, self.token) {
+            (tag::PING, _) => self.ping(ctx),
+            (_, Some(token)) => {
+                self.gave_up = true;
+                ctx.abort(token);
+            }
+            (_, None) => {}
+        }
     }
 }
 
@@ -92,5 +120,9 @@ impl Party for Caller {
 
     fn messages(&self) -> u64 {
         0
+    }
+
+    fn excuse(&mut self, _: Token) {
+        self.excused = true;
     }
 }
