@@ -14,7 +14,7 @@ pub struct Config {
     pub reads_per_turn: u32,
     /// Unconsumed bytes kept per connection before reading waits; at least 1.
     pub pending_bytes_max: usize,
-    /// Segments given to one vectored write; 1 to 1024.
+    /// Segments given to one vectored write; 1 to 64.
     pub write_segments_max: usize,
     /// Bytes given to one write; at least 1.
     pub write_bytes_max: usize,
@@ -86,10 +86,13 @@ impl Config {
             (self.read_bytes >= 1, "read_bytes must be at least 1"),
             (self.reads_per_turn >= 1, "reads_per_turn must be at least 1"),
             (self.pending_bytes_max >= 1, "pending_bytes_max must be at least 1"),
-            ((1..=1024).contains(&self.write_segments_max), "write_segments_max must be 1 to 1024"),
+            ((1..=64).contains(&self.write_segments_max), "write_segments_max must be 1 to 64"),
             (self.write_bytes_max >= 1, "write_bytes_max must be at least 1"),
             (self.writes_per_turn >= 1, "writes_per_turn must be at least 1"),
-            (self.queue_bytes_low <= self.queue_bytes_high, "queue_bytes_low must not exceed queue_bytes_high"),
+            (
+                self.queue_bytes_low <= self.queue_bytes_high,
+                "queue_bytes_low must not exceed queue_bytes_high",
+            ),
             (self.queue_bytes_high < self.queue_bytes_max, "queue_bytes_max must exceed queue_bytes_high"),
             (self.accepts_per_turn >= 1, "accepts_per_turn must be at least 1"),
             (self.accept_pause_ns >= 1, "accept_pause_ns must be at least 1"),

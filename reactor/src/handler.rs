@@ -92,7 +92,13 @@ pub trait Handler {
     /// The peer has finished sending, and every byte before that was consumed (or is given up: `unconsumed` counts the
     /// kept bytes that no [`on_data`](Handler::on_data) call took). Writing is still possible. By default the connection
     /// is closed, which flushes what is queued first.
-    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Self::Connection, unconsumed: usize) {
+    fn on_end(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut Self::Connection,
+        unconsumed: usize,
+    ) {
         let _ = (state, unconsumed);
         ctx.close(token);
     }
@@ -109,7 +115,13 @@ pub trait Handler {
     }
 
     /// The connection is gone, and its descriptor is about to be released.
-    fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: Self::Connection, reason: CloseReason) {
+    fn on_close(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: Self::Connection,
+        reason: CloseReason,
+    ) {
         let _ = (ctx, token, state, reason);
     }
 
@@ -121,5 +133,55 @@ pub trait Handler {
     /// Another thread sent a message.
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Self::Message) {
         let _ = (ctx, message);
+    }
+}
+
+/// A loop may borrow its application, so that what the application has learnt outlives the loop.
+impl<H: Handler> Handler for &mut H {
+    type Connection = H::Connection;
+    type Message = H::Message;
+
+    fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, origin: Origin) -> H::Connection {
+        (**self).on_open(ctx, token, origin)
+    }
+
+    fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
+        (**self).on_connect_failed(ctx, token, tag, error);
+    }
+
+    fn on_data(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut H::Connection,
+        bytes: &[u8],
+    ) -> usize {
+        (**self).on_data(ctx, token, state, bytes)
+    }
+
+    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut H::Connection, unconsumed: usize) {
+        (**self).on_end(ctx, token, state, unconsumed);
+    }
+
+    fn on_pressure(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut H::Connection,
+        pressure: Pressure,
+    ) {
+        (**self).on_pressure(ctx, token, state, pressure);
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: H::Connection, reason: CloseReason) {
+        (**self).on_close(ctx, token, state, reason);
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
+        (**self).on_timer(ctx, timer, tag);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: H::Message) {
+        (**self).on_message(ctx, message);
     }
 }
