@@ -97,11 +97,16 @@ impl<P: Party> Audited<P> {
         self.breach.get_or_insert(Breach { invariant, details });
     }
 
+    #[inline]
+    fn is_live(&self, token: Token) -> bool {
+        self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word())
+    }
+
     /// Bytes, their end and pressure are told only of a connection that is open: neither dead nor closed by its own
     /// handler.
     #[inline]
     fn check_open(&mut self, ctx: &Context<'_>, token: Token, call: &'static str) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
+        let live = self.is_live(token);
         if self.enabled && !(live && ctx.is_open(token)) {
             let why = if live { "which its handler has closed" } else { "which is not open" };
             self.violated("dead-generation", format!("{call} for {token:?}, {why}"));
@@ -135,8 +140,7 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
-        if live {
+        if self.is_live(token) {
             self.violated("dead-generation", format!("on_connect_failed for {token:?}, which had opened"));
         }
         self.tell_excuse(ctx, token);
@@ -173,7 +177,9 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: P::Connection, reason: CloseReason) {
-        self.check_live(token, "on_close");
+        if self.enabled && !self.is_live(token) {
+            self.violated("dead-generation", format!("on_close for {token:?}, which is not open"));
+        }
         if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
             slot.live = false;
         }
