@@ -87,11 +87,8 @@ fn main() {
     let mut messages = 0;
     while let Step::Run(thread) = world.step(Instant::FAR_FUTURE) {
         let endpoint = &mut endpoints[thread.0 as usize];
-        messages += if thread.0 == 0 {
-            endpoint.server_turn(&mut events)
-        } else {
-            endpoint.client_turn(&mut events)
-        };
+        messages +=
+            if thread.0 == 0 { endpoint.server_turn(&mut events) } else { endpoint.client_turn(&mut events) };
     }
     println!("{} calls, {messages} messages, hash {:#018x}", world.steps(), world.trace_hash());
 }
