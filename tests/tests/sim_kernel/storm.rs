@@ -73,7 +73,7 @@ impl Loop {
     fn adopt(&mut self, fd: Fd) {
         if self.watch(fd) {
             let entity = self.sys.thread().0;
-            let goal = self.sys.world().draw(Domain::Workload, Site("bytes of a stream"), entity, 30_000);
+            let goal = self.sys.world().draw(Domain::Workload, Site("bytes of a stream"), entity, 8_000);
             self.streams.insert(fd.as_raw(), Stream { goal, ..Stream::default() });
         } else {
             self.failures += 1;
@@ -237,14 +237,14 @@ fn every_kernel_in_every_weather_keeps_streams_intact_and_repeats_itself() {
     for kernel in Kernel::ALL {
         for weather in Weather::ALL {
             let mut finished = 0;
-            for seed in 0..60 {
+            for seed in 0..20 {
                 let run = storm(kernel, weather, seed);
                 finished += run.2;
                 if seed % 10 == 0 {
                     assert_eq!(run, storm(kernel, weather, seed), "seed {seed} {kernel} {weather}");
                 }
             }
-            assert!(finished > 1_000, "{kernel} {weather}: {finished} streams finished");
+            assert!(finished > 300, "{kernel} {weather}: {finished} streams finished");
         }
     }
 }
