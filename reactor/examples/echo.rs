@@ -1,0 +1,28 @@
+//! An echo server: `cargo run --release -p reactor --example echo -- 7777`, then `nc -N 127.0.0.1 7777`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use reactor::sys::System;
+use reactor::{Config, Context, Handler, ListenOptions, Origin, Reactor, Token};
+
+struct Echo;
+
+impl Handler for Echo {
+    type Connection = ();
+    type Message = ();
+
+    fn on_open(&mut self, _: &mut Context<'_>, _: Token, _: Origin) {}
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, (): &mut (), bytes: &[u8]) -> usize {
+        ctx.write(token, bytes).map_or(0, |_| bytes.len())
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let port = std::env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
+    let mut reactor = Reactor::new(System::new(), Config::default(), Echo)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = reactor.listen(address, &ListenOptions::default(), 0)?;
+    println!("listening on {}", reactor.local_address(listener)?);
+    Ok(reactor.run()?)
+}
