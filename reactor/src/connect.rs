@@ -60,6 +60,7 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
                 Err(Errno::EALREADY | Errno::EINPROGRESS | Errno::EINTR) => {
                     // Still under way: what was reported was not about the end of it.
                     self.state.slot_mut(token).ready = Ready::empty();
+                    self.poller.arm_write(fd, token);
                     return;
                 }
                 Err(error) => return self.state.fail(token, error),

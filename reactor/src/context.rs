@@ -61,7 +61,8 @@ impl<'a> Context<'a> {
     /// [`on_open`](crate::Handler::on_open) with `tag` or one [`on_connect_failed`](crate::Handler::on_connect_failed).
     ///
     /// # Errors
-    /// `EMFILE` when `Config::connections_max` is reached; the handler hears of every other failure later.
+    /// `EMFILE` when `Config::connections_max` is reached, `ESHUTDOWN` when the loop is being stopped; the handler hears
+    /// of every other failure later.
     pub fn connect(&mut self, address: SocketAddr, tag: u64) -> Result<Token, Errno> {
         self.connect_with(address, &[], tag)
     }
@@ -76,6 +77,9 @@ impl<'a> Context<'a> {
         options: &[SocketOption],
         tag: u64,
     ) -> Result<Token, Errno> {
+        if self.state.stop != Stop::No {
+            return Err(Errno::ESHUTDOWN);
+        }
         let token = self.state.registry.insert(Phase::Requested, NO_FD, tag).ok_or(Errno::EMFILE)?;
         self.state.slot_mut(token).flags |= Flags::OUTGOING;
         let transfer = self.state.transfer_mut(token).expect("just inserted");

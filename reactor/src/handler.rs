@@ -135,3 +135,53 @@ pub trait Handler {
         let _ = (ctx, message);
     }
 }
+
+/// A loop may borrow its application, so that what the application has learnt outlives the loop.
+impl<H: Handler> Handler for &mut H {
+    type Connection = H::Connection;
+    type Message = H::Message;
+
+    fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, origin: Origin) -> H::Connection {
+        (**self).on_open(ctx, token, origin)
+    }
+
+    fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
+        (**self).on_connect_failed(ctx, token, tag, error);
+    }
+
+    fn on_data(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut H::Connection,
+        bytes: &[u8],
+    ) -> usize {
+        (**self).on_data(ctx, token, state, bytes)
+    }
+
+    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut H::Connection, unconsumed: usize) {
+        (**self).on_end(ctx, token, state, unconsumed);
+    }
+
+    fn on_pressure(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut H::Connection,
+        pressure: Pressure,
+    ) {
+        (**self).on_pressure(ctx, token, state, pressure);
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: H::Connection, reason: CloseReason) {
+        (**self).on_close(ctx, token, state, reason);
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
+        (**self).on_timer(ctx, timer, tag);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: H::Message) {
+        (**self).on_message(ctx, message);
+    }
+}

@@ -353,6 +353,9 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             self.sys.schedule_point("wake drained, flag not yet clear");
             self.mailbox.acknowledge();
             self.sys.schedule_point("flag clear, queue not yet looked at");
+            if let Some(within) = self.mailbox.take_stop() {
+                Context::new(&mut self.state).stop(within);
+            }
         } else if !self.messages_left {
             return;
         }

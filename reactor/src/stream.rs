@@ -148,7 +148,12 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             }
             Err(Errno::EAGAIN) => {
                 self.state.counters.reads_empty += 1;
-                self.state.slot_mut(token).ready -= Ready::READABLE;
+                let slot = self.state.slot_mut(token);
+                slot.ready -= Ready::READABLE;
+                // Everything that came before the failed write has been delivered.
+                if let (true, Some(error)) = (slot.flags.contains(Flags::WRITE_FAILED), slot.failure()) {
+                    self.state.fail(token, error);
+                }
                 Read::Stop
             }
             Err(Errno::EINTR) => Read::More,

@@ -7,7 +7,7 @@
 //! | [`Syscalls::clock_gettime`] and the socket calls | yes | yes |
 //! | [`Syscalls::epoll_create1`], [`Syscalls::epoll_ctl`], [`Syscalls::epoll_wait`], [`Syscalls::eventfd`] | yes | `Unsupported` |
 //! | [`Syscalls::kqueue`], [`Syscalls::kevent`] | `Unsupported` | yes |
-//! | [`Syscalls::waker`] | over an eventfd | over `EVFILT_USER`, or a pipe where there is none |
+//! | [`Syscalls::waker`] | over an eventfd | over `EVFILT_USER` |
 //!
 //! The types here are ours and closed, so that a seed found under one system's rules replays bit for bit on another
 //! system. The pollers above the seam (`crate::poller`) are ordinary portable code: the kqueue translation compiles and
@@ -29,6 +29,17 @@ mod posix;
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use linux::System;
+
+#[cfg(any(not(any(target_os = "linux", target_os = "android")), feature = "libkqueue"))]
+mod bsd;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub use bsd::System;
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
+mod libkqueue;
+/// The kqueue backend on a Linux kernel, through `libkqueue`; for tests.
+#[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
+pub use bsd::System as LibkqueueSystem;
 
 /// A file descriptor: a number that the kernel hands out, lowest free one first (kernel-semantics T1).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -389,6 +400,9 @@ pub enum WakeTarget {
         kqueue: Fd,
         /// The knote's identity.
         ident: u64,
+        /// The word that the loop registered it with. The wake repeats it: any change to a knote replaces its word,
+        /// a trigger too.
+        udata: u64,
     },
 }
 

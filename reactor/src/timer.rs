@@ -24,13 +24,13 @@
 //! beyond the top level, 64^6 ticks, waits in a list of its own and is never clamped into the top level (B15, B83).
 //!
 //! A bit per slot says whether it is occupied, so empty time costs nothing to cross and the next wake-up is found in one
-//! step per level. Entries are 32 bytes in one array, linked by index; nothing is allocated while the number of timers
-//! stays below what it has been.
+//! step per level. A timer is 32 bytes in arrays that are linked by index; nothing is allocated while the number of
+//! timers stays below what it has been.
 //!
-//! **Re-arming to a later deadline rewrites the entry and leaves it where it is.** When its old slot comes up, the entry
+//! **Re-arming to a later deadline rewrites the deadline and leaves the timer where it is.** When its old slot comes up, it
 //! is found to be early and is filed again. The idle timeout of a busy connection, pushed back by every message, so
 //! touches one cache line per message, and is moved once per timeout. The price is a wake-up, at most one per re-arm and
-//! usually one per timeout, at which nothing fires. The order of arming is kept in the entry, not in the lists.
+//! usually one per timeout, at which nothing fires. The order of arming is kept in the timer, not in the lists.
 
 mod interval;
 mod slab;
@@ -40,7 +40,7 @@ use std::fmt;
 use crate::time::Instant;
 
 pub use self::interval::{Interval, MissedTicks};
-use self::slab::{LISTS, Slab};
+use self::slab::{Armed, LISTS, SEQUENCE_FREE, Slab};
 
 const LEVELS: u32 = 6;
 /// Slots of a level; as many as a word has bits.
@@ -122,8 +122,8 @@ pub struct TimerCounters {
     pub rearmed: u64,
 }
 
-/// A timer in the due queue: what decides the order, and where it is. It stands for its timer only while the entry is
-/// marked due and still has this sequence number; a cancelled or re-armed timer leaves its record behind.
+/// A timer in the due queue: what decides the order, and where it is. It stands for its timer only while that still has this
+/// sequence number, which no other timer has; a cancelled or re-armed timer leaves its record behind.
 #[derive(Copy, Clone, Debug)]
 struct DueRecord {
     deadline_ns: u64,
@@ -202,38 +202,45 @@ impl TimerWheel {
         let index = self.slab.insert(deadline.as_ns(), sequence, kind, word);
         self.counters.armed += 1;
         self.file_new(index, deadline);
-        TimerToken::new(index - LISTS, self.slab.entry(index).generation)
+        TimerToken::new(index - LISTS, self.slab.armed(index).generation)
     }
 
     /// Gives a timer another deadline; it keeps its token, kind and word, and goes behind timers with an equal deadline.
     /// This also works for a timer that is due and has not been popped. Returns whether the timer was alive.
+    #[inline]
     pub fn rearm(&mut self, timer: TimerToken, deadline: Instant) -> bool {
-        // Before the lookup, as it may renumber. A dead token uses up a number; nothing is lost by that.
-        let sequence = self.next_sequence();
-        let Some((index, entry)) = self.slab.tenant(timer.slot()) else { return false };
-        if entry.generation != timer.generation() || entry.is_free() {
-            return false;
-        }
-        self.counters.rearmed += 1;
-        let before_ns = entry.deadline_ns;
-        entry.deadline_ns = deadline.as_ns();
-        entry.sequence = sequence;
-        // Still ahead, and put off: the entry may stay in its slot, which comes up before the new deadline. Whatever
+        let Some(index) = self.slab.find(timer.slot(), timer.generation()) else { return false };
+        let armed = self.slab.armed_mut(index);
+        // Still ahead, and put off: the timer may stay in its slot, which comes up before the new deadline. Whatever
         // is due or overdue has a deadline at or before `now`, and is none of these.
-        let put_off = before_ns > self.now.as_ns() && deadline.as_ns() >= before_ns;
-        if !put_off || deadline == Instant::FAR_FUTURE {
-            self.take_out(index);
-            self.file_new(index, deadline);
+        let put_off = armed.deadline_ns > self.now.as_ns() && deadline.as_ns() >= armed.deadline_ns;
+        if !put_off || deadline == Instant::FAR_FUTURE || self.sequence == SEQUENCE_FREE {
+            self.rearm_elsewhere(index, deadline);
+            return true;
         }
+        armed.deadline_ns = deadline.as_ns();
+        armed.sequence = self.sequence;
+        self.sequence += 1;
+        self.counters.rearmed += 1;
         true
+    }
+
+    // Apart, so that the usual case is short: with many timers it is the number of instructions between two cache misses
+    // that decides how many of them overlap.
+    #[inline(never)]
+    fn rearm_elsewhere(&mut self, index: u32, deadline: Instant) {
+        self.take_out(index);
+        let sequence = self.next_sequence();
+        let armed = self.slab.armed_mut(index);
+        armed.deadline_ns = deadline.as_ns();
+        armed.sequence = sequence;
+        self.counters.rearmed += 1;
+        self.file_new(index, deadline);
     }
 
     /// Ends a timer. It does not fire any more, even if it is already due. Returns whether it was alive.
     pub fn cancel(&mut self, timer: TimerToken) -> bool {
-        let Some((index, entry)) = self.slab.tenant(timer.slot()) else { return false };
-        if entry.generation != timer.generation() || entry.is_free() {
-            return false;
-        }
+        let Some(index) = self.slab.find(timer.slot(), timer.generation()) else { return false };
         self.take_out(index);
         self.slab.release(index);
         self.counters.cancelled += 1;
@@ -242,8 +249,7 @@ impl TimerWheel {
 
     /// Whether the timer is alive: armed, or due and not popped.
     pub fn is_armed(&self, timer: TimerToken) -> bool {
-        let Some(index) = timer.slot().checked_add(LISTS) else { return false };
-        self.slab.get(index).is_some_and(|entry| entry.generation == timer.generation() && !entry.is_free())
+        self.slab.find(timer.slot(), timer.generation()).is_some()
     }
 
     /// When [`TimerWheel::collect`] next has something to do; `None` when nothing armed can ever fire.
@@ -303,15 +309,15 @@ impl TimerWheel {
     pub fn pop_due(&mut self) -> Option<Due> {
         while let Some(&DueRecord { deadline_ns, sequence, index }) = self.due.get(self.due_head) {
             self.due_head += 1;
-            let entry = self.slab.entry(index);
-            if !entry.is_due() || entry.sequence != sequence {
+            let armed = self.slab.armed(index);
+            if armed.sequence != sequence {
                 continue;
             }
             let due = Due {
-                timer: TimerToken::new(index - LISTS, entry.generation),
+                timer: TimerToken::new(index - LISTS, armed.generation),
                 deadline: Instant::from_ns(deadline_ns),
-                kind: entry.kind(),
-                word: entry.word,
+                kind: self.slab.kind(index),
+                word: self.slab.word(index),
             };
             self.slab.release(index);
             self.due_live -= 1;
@@ -381,7 +387,7 @@ impl TimerWheel {
     }
 
     fn next_sequence(&mut self) -> u32 {
-        if self.sequence == u32::MAX {
+        if self.sequence == SEQUENCE_FREE {
             self.renumber();
         }
         let sequence = self.sequence;
@@ -390,27 +396,24 @@ impl TimerWheel {
     }
 
     /// Numbers the living timers from zero in their order of arming. Once in four thousand million arms; 32 bits of
-    /// sequence are what fits an entry.
+    /// sequence are what fits.
     #[cold]
     fn renumber(&mut self) {
         let slab = &self.slab;
-        let stands = |record: &DueRecord| {
-            let entry = slab.entry(record.index);
-            entry.is_due() && entry.sequence == record.sequence
-        };
+        let stands = |record: &DueRecord| slab.armed(record.index).sequence == record.sequence;
         self.due.drain(..self.due_head);
         self.due.retain(stands);
         self.due_head = 0;
         let mut order: Vec<(u32, u32)> =
-            self.slab.live().map(|index| (self.slab.entry(index).sequence, index)).collect();
+            self.slab.living().map(|index| (self.slab.armed(index).sequence, index)).collect();
         order.sort_unstable();
         self.sequence = 0;
         for (_, index) in order {
-            self.slab.entry_mut(index).sequence = self.sequence;
+            self.slab.armed_mut(index).sequence = self.sequence;
             self.sequence += 1;
         }
         for record in &mut self.due {
-            record.sequence = self.slab.entry(record.index).sequence;
+            record.sequence = self.slab.armed(record.index).sequence;
         }
     }
 
@@ -443,7 +446,7 @@ impl TimerWheel {
 
     /// Takes a timer out of its list, or out of the due queue.
     fn take_out(&mut self, index: u32) {
-        if self.slab.entry(index).is_due() {
+        if self.slab.is_due(index) {
             self.due_live -= 1;
         } else if let Some(emptied) = self.slab.unlink(index) {
             self.mark_empty(emptied);
@@ -462,11 +465,11 @@ impl TimerWheel {
         self.mark_empty(list);
         let mut index = self.slab.detach(list);
         while index != list {
-            let entry = self.slab.entry_mut(index);
-            let (next, deadline_ns) = (entry.next(), entry.deadline_ns);
+            let next = self.slab.next(index);
+            let &Armed { deadline_ns, sequence, .. } = self.slab.armed(index);
             if deadline_ns <= horizon_ns {
-                self.due.push(DueRecord { deadline_ns, sequence: entry.sequence, index });
-                entry.mark_due();
+                self.due.push(DueRecord { deadline_ns, sequence, index });
+                self.slab.mark_due(index);
             } else {
                 self.file(index, deadline_ns);
             }
@@ -515,12 +518,12 @@ impl TimerWheel {
         let mut far_epoch_first = u64::MAX;
         let mut occupied = [0_u64; LEVELS as usize];
         self.slab.assert_invariants(|list, index| {
-            let deadline_ns = self.slab.entry(index).deadline_ns;
+            let deadline_ns = self.slab.armed(index).deadline_ns;
             let tick = self.tick_of(deadline_ns);
             linked += 1;
             match list {
-                NEVER => assert_eq!(deadline_ns, u64::MAX, "entry {index} has a time, and waits for ever"),
-                OVERDUE => assert!(deadline_ns <= self.now.as_ns(), "entry {index} is not overdue"),
+                NEVER => assert_eq!(deadline_ns, u64::MAX, "timer {index} has a time, and waits for ever"),
+                OVERDUE => assert!(deadline_ns <= self.now.as_ns(), "timer {index} is not overdue"),
                 FAR => {
                     far_epoch_first = far_epoch_first.min(tick >> EPOCH_BITS);
                     first_tick = first_tick.min(tick);
@@ -532,11 +535,11 @@ impl TimerWheel {
                     let start = self.slot_start(level, slot);
                     assert!(
                         start >= self.cursor,
-                        "entry {index} is in slot {slot} of level {level}, which the cursor has entered or passed"
+                        "timer {index} is in slot {slot} of level {level}, which the cursor has entered or passed"
                     );
                     assert!(
                         tick >= start,
-                        "entry {index}: its tick {tick} comes before its slot {slot} of level {level}, {start}"
+                        "timer {index}: its tick {tick} comes before its slot {slot} of level {level}, {start}"
                     );
                 }
             }
@@ -557,12 +560,11 @@ impl TimerWheel {
             );
         }
 
-        let standing = self.due[self.due_head..].iter().filter(|record| {
-            let entry = self.slab.entry(record.index);
-            entry.is_due() && entry.sequence == record.sequence
-        });
+        let standing = self.due[self.due_head..]
+            .iter()
+            .filter(|record| self.slab.armed(record.index).sequence == record.sequence);
         assert_eq!(standing.count(), self.due_live, "due records that stand for a timer");
-        let marked = self.slab.live().filter(|&index| self.slab.entry(index).is_due()).count();
+        let marked = self.slab.living().filter(|&index| self.slab.is_due(index)).count();
         assert_eq!(marked, self.due_live, "timers marked due");
         assert_eq!(
             linked + self.due_live,
@@ -570,7 +572,8 @@ impl TimerWheel {
             "linked and due timers against armed - fired - cancelled"
         );
 
-        let mut sequences: Vec<u32> = self.slab.live().map(|index| self.slab.entry(index).sequence).collect();
+        let mut sequences: Vec<u32> =
+            self.slab.living().map(|index| self.slab.armed(index).sequence).collect();
         sequences.sort_unstable();
         assert!(
             sequences.windows(2).all(|pair| pair[0] < pair[1]),

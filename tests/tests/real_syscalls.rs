@@ -576,7 +576,7 @@ mod epoll {
         let mut system = System::new();
         assert_eq!(system.readiness(), Readiness::Epoll);
         assert_eq!(system.kqueue(), Err(Errno::Unsupported));
-        let target = WakeTarget::UserEvent { kqueue: Fd::from_raw(-1), ident: 0 };
+        let target = WakeTarget::UserEvent { kqueue: Fd::from_raw(-1), ident: 0, udata: 0 };
         assert_eq!(system.waker(target).map(|_| ()), Err(Errno::Unsupported));
         assert_eq!(system.waker(WakeTarget::Eventfd(Fd::from_raw(-1))).map(|_| ()), Err(Errno::EBADF));
     }
@@ -598,5 +598,196 @@ mod epoll {
             assert_eq!(flags(fd) & (O_NONBLOCK | O_CLOEXEC), O_NONBLOCK | O_CLOEXEC, "{fd:?}");
         }
         assert_eq!(flags(&epoll()) & O_CLOEXEC, O_CLOEXEC);
+    }
+}
+
+/// On a BSD or Apple kernel, or through `libkqueue` on Linux: there the cases show that the translation is right, while
+/// what the events say about a socket is the emulation's word.
+#[cfg(any(not(any(target_os = "linux", target_os = "android")), feature = "libkqueue"))]
+mod kqueue {
+    use super::*;
+
+    use reactor::sys::Note;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    use reactor::sys::LibkqueueSystem as KqueueSystem;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    use reactor::sys::System as KqueueSystem;
+
+    const PATIENCE_NS: Option<u64> = Some(10_000_000_000);
+    const AT_ONCE: Option<u64> = Some(0);
+
+    /// A kqueue, and the system that made it.
+    struct Kqueue {
+        system: KqueueSystem,
+        fd: Open,
+    }
+
+    fn kqueue() -> Kqueue {
+        let mut system = KqueueSystem::new();
+        assert_eq!(system.readiness(), Readiness::Kqueue);
+        let fd = Open(system.kqueue().unwrap());
+        Kqueue { system, fd }
+    }
+
+    impl Kqueue {
+        fn kevent(&mut self, changes: &[Kevent], timeout_ns: Option<u64>) -> Vec<Kevent> {
+            let mut events = [Kevent::EMPTY; 4];
+            match self.system.kevent(self.fd.0, changes, &mut events, timeout_ns).unwrap() {
+                Wait::Ready(count) => events[..count].to_vec(),
+                Wait::Parked => panic!("no real kernel parks"),
+            }
+        }
+    }
+
+    fn change(fd: &Open, filter: Filter, flags: KeventFlags, udata: u64) -> Kevent {
+        let ident = u64::try_from(fd.0.as_raw()).unwrap();
+        Kevent { ident, filter, flags, udata, ..Kevent::EMPTY }
+    }
+
+    #[test]
+    fn an_edge_is_reported_once_with_its_word_and_its_count() {
+        let mut kqueue = kqueue();
+        let mut system = System::new();
+        let (client, server) = connection(LOOPBACK_V4, &[]);
+        let add = change(&server, Filter::Read, KeventFlags::ADD | KeventFlags::CLEAR, 0xfeed_0123_4567_89ab);
+        assert_eq!(kqueue.kevent(&[add], AT_ONCE), []);
+        system.send(client.0, b"four").unwrap();
+        let events = kqueue.kevent(&[], PATIENCE_NS);
+        assert_eq!(events.len(), 1);
+        assert_eq!((events[0].ident, events[0].filter), (add.ident, Filter::Read));
+        assert_eq!((events[0].data, events[0].udata), (4, 0xfeed_0123_4567_89ab));
+        assert_eq!(events[0].receipt(), None);
+        assert_eq!(kqueue.kevent(&[], AT_ONCE), []);
+    }
+
+    #[test]
+    fn receipts_say_for_every_change_how_it_went() {
+        let mut kqueue = kqueue();
+        let (client, _server) = connection(LOOPBACK_V4, &[]);
+        let receipts = kqueue.kevent(
+            &[
+                change(&client, Filter::Read, KeventFlags::ADD | KeventFlags::RECEIPT, 1),
+                change(&client, Filter::Write, KeventFlags::DELETE | KeventFlags::RECEIPT, 2),
+            ],
+            None,
+        );
+        assert_eq!(receipts.len(), 2);
+        assert_eq!(receipts[0].receipt(), Some(Ok(())));
+        assert_eq!((receipts[1].filter, receipts[1].receipt()), (Filter::Write, Some(Err(Errno::ENOENT))));
+    }
+
+    #[test]
+    fn a_failing_change_without_room_is_the_error_of_the_call() {
+        let mut kqueue = kqueue();
+        let (client, _server) = connection(LOOPBACK_V4, &[]);
+        let delete = change(&client, Filter::Read, KeventFlags::DELETE, 0);
+        let answer = kqueue.system.kevent(kqueue.fd.0, &[delete], &mut [], None);
+        assert_eq!(answer, Err(Errno::ENOENT));
+        let add = change(&client, Filter::Read, KeventFlags::ADD, 0);
+        assert_eq!(kqueue.system.kevent(kqueue.fd.0, &[add], &mut [], None), Ok(Wait::Ready(0)));
+    }
+
+    #[test]
+    fn the_peers_fin_is_an_eof_and_a_reset_is_an_eof_with_its_error() {
+        let mut system = System::new();
+        for (reset, note) in [(false, Note::None), (true, Note::Error(Errno::ECONNRESET))] {
+            let mut kqueue = kqueue();
+            let (client, server) = connection(LOOPBACK_V4, &[]);
+            let add = change(&server, Filter::Read, KeventFlags::ADD | KeventFlags::CLEAR, 0);
+            assert_eq!(kqueue.kevent(&[add], AT_ONCE), []);
+            system.setsockopt(client.0, SocketOption::ResetOnClose(reset)).unwrap();
+            client.close().unwrap();
+            let events = kqueue.kevent(&[], PATIENCE_NS);
+            assert_eq!(events.len(), 1);
+            assert!(events[0].flags.contains(KeventFlags::EOF));
+            assert_eq!(events[0].note, note);
+        }
+    }
+
+    #[test]
+    fn a_dispatched_filter_is_silent_until_it_is_enabled() {
+        let mut kqueue = kqueue();
+        let (client, _server) = connection(LOOPBACK_V4, &[]);
+        let add = change(&client, Filter::Write, KeventFlags::ADD | KeventFlags::DISPATCH, 0);
+        assert_eq!(kqueue.kevent(&[add], PATIENCE_NS).len(), 1);
+        assert_eq!(kqueue.kevent(&[], AT_ONCE), []);
+        let enable = change(&client, Filter::Write, KeventFlags::ENABLE, 0);
+        assert_eq!(kqueue.kevent(&[enable], PATIENCE_NS).len(), 1);
+    }
+
+    #[test]
+    fn a_wait_never_ends_before_its_timeout() {
+        let mut kqueue = kqueue();
+        for timeout_ns in [0, 1, 1_500_000] {
+            let start = kqueue.system.clock_gettime();
+            assert_eq!(kqueue.kevent(&[], Some(timeout_ns)), []);
+            let slept_ns = kqueue.system.clock_gettime().saturating_ns_since(start);
+            assert!(slept_ns >= timeout_ns, "{timeout_ns} ns: {slept_ns} ns");
+        }
+    }
+
+    #[test]
+    fn a_waker_in_another_thread_ends_an_infinite_wait() {
+        let mut kqueue = kqueue();
+        let flags = KeventFlags::ADD | KeventFlags::CLEAR;
+        let add = Kevent { ident: 9, filter: Filter::User, flags, udata: 5, ..Kevent::EMPTY };
+        assert_eq!(kqueue.kevent(&[add], AT_ONCE), []);
+        let target = WakeTarget::UserEvent { kqueue: kqueue.fd.0, ident: 9, udata: 5 };
+        let waker = kqueue.system.waker(target).unwrap();
+        thread::scope(|scope| {
+            for round in 0..100 {
+                let handle = &waker;
+                scope.spawn(move || handle.wake());
+                let events = kqueue.kevent(&[], None);
+                assert_eq!(events.len(), 1, "round {round}");
+                assert_eq!((events[0].filter, events[0].ident, events[0].udata), (Filter::User, 9, 5));
+                assert_eq!(kqueue.kevent(&[], AT_ONCE), []);
+            }
+        });
+        for _ in 0..100_000 {
+            waker.wake();
+        }
+        assert_eq!(kqueue.kevent(&[], None).len(), 1);
+    }
+
+    #[test]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn waking_a_loop_that_has_closed_its_kqueue_is_harmless() {
+        let mut kqueue = kqueue();
+        let add = Kevent { ident: 9, filter: Filter::User, flags: KeventFlags::ADD, ..Kevent::EMPTY };
+        assert_eq!(kqueue.kevent(&[add], AT_ONCE), []);
+        let waker =
+            kqueue.system.waker(WakeTarget::UserEvent { kqueue: kqueue.fd.0, ident: 9, udata: 5 }).unwrap();
+        kqueue.fd.close().unwrap();
+        waker.wake();
+    }
+
+    #[test]
+    fn a_descriptor_number_that_comes_back_is_watched_anew() {
+        let mut kqueue = kqueue();
+        let mut system = System::new();
+        for round in 0..3 {
+            let (client, server) = connection(LOOPBACK_V4, &[]);
+            let add = change(&server, Filter::Read, KeventFlags::ADD | KeventFlags::CLEAR, round);
+            assert_eq!(kqueue.kevent(&[add], AT_ONCE), []);
+            system.send(client.0, b"x").unwrap();
+            let events = kqueue.kevent(&[], PATIENCE_NS);
+            assert_eq!(events.iter().map(|event| event.udata).collect::<Vec<_>>(), [round]);
+            // Closed through the system that watches it, as the loop does.
+            let fd = server.0;
+            std::mem::forget(server);
+            kqueue.system.close(fd).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_this_system_lacks_is_unsupported() {
+        let mut system = KqueueSystem::new();
+        assert_eq!(system.epoll_create1(), Err(Errno::Unsupported));
+        assert_eq!(system.eventfd(), Err(Errno::Unsupported));
+        assert_eq!(system.read_eventfd(Fd::from_raw(-1)), Err(Errno::Unsupported));
+        let target = WakeTarget::Eventfd(Fd::from_raw(-1));
+        assert_eq!(system.waker(target).map(|_| ()), Err(Errno::Unsupported));
     }
 }

@@ -99,7 +99,8 @@ impl KqueuePoller {
     }
 
     pub fn wake_target(&self) -> WakeTarget {
-        WakeTarget::UserEvent { kqueue: self.kqueue, ident: WAKE_IDENT }
+        // A trigger replaces the knote's word on some systems, so it carries the same one.
+        WakeTarget::UserEvent { kqueue: self.kqueue, ident: WAKE_IDENT, udata: Token::WAKER.as_word() }
     }
 
     pub fn close<S: Syscalls>(&mut self, sys: &mut S) {

@@ -1,80 +1,83 @@
-//! Where the entries of a wheel live: one array of 32-byte entries, threaded into circular lists by index.
+//! Where the timers of a wheel live: three arrays with the same indices, 32 bytes a timer in all.
 //!
-//! The first [`LISTS`] entries are no timers but the heads of the lists, so linking and unlinking never branch on the
-//! ends, and an entry need not record which list it is in: when its two neighbours are the same entry, that is the head
-//! of a list that has just become empty.
+//! They are apart because they are wanted apart. A re-arm that leaves the timer in its list reads and writes the 16
+//! bytes of [`Armed`] and nothing else; unlinking visits two neighbours, but only their 8 bytes of [`Link`]; the word is
+//! touched by the first arm and the last pop. With a million timers in random order nearly every touch is a cache miss,
+//! and the smaller the array the cheaper the miss.
+//!
+//! The first [`LISTS`] indices are no timers but the heads of circular lists, so linking and unlinking never branch on
+//! the ends, and a timer need not record which list it is in: when its two neighbours are the same, that is the head of a
+//! list that has just become empty.
 
 /// The wheel's slots, then three lists of its own; see `super`.
 pub(super) const LISTS: u32 = super::LEVELS * super::SLOTS + 3;
 
-/// Links are this wide, so at most 2^28 entries: 8 GiB of them.
+/// Links are this wide, so at most 2^28 timers: 8 GiB of them.
 const LINK_BITS: u32 = 28;
 const LINK_MASK: u64 = (1 << LINK_BITS) - 1;
-/// In place of the link to the previous entry: this entry is free.
-const FREE: u32 = LINK_MASK as u32;
-/// In place of the link to the previous entry: this timer is in the due queue, and in no list.
-const DUE: u32 = FREE - 1;
-/// The first index that is no entry.
-const INDEX_END: u32 = DUE;
+/// In place of a link: none.
+const NONE: u32 = LINK_MASK as u32;
+/// In place of a sequence number: this timer is free. The wheel never gives this number out.
+pub(super) const SEQUENCE_FREE: u32 = u32::MAX;
 
-/// One timer. Two share a cache line, and none lies across two.
-#[repr(align(32))]
+/// What is asked of a timer when it is looked up.
+#[repr(align(16))]
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct Armed {
     pub(super) deadline_ns: u64,
-    pub(super) word: u64,
     pub(super) generation: u32,
-    /// Position in the order of arming; re-arming renews it.
+    /// Position in the order of arming, renewed by re-arming; or [`SEQUENCE_FREE`].
     pub(super) sequence: u32,
-    /// From the low end: link to the next entry, link to the previous entry or `FREE` or `DUE`, kind.
-    packed: u64,
 }
 
-const _: () = assert!(size_of::<Entry>() == 32, "a timer costs 32 bytes");
+impl Armed {
+    pub(super) fn is_free(&self) -> bool {
+        self.sequence == SEQUENCE_FREE
+    }
+}
 
-impl Entry {
-    pub(super) fn next(&self) -> u32 {
-        (self.packed & LINK_MASK) as u32
+/// A timer's place in its list, and its kind. From the low end: next, previous, kind. A timer that is due is in no list,
+/// and has no previous; a free one has a next that is free, or none.
+#[derive(Copy, Clone, Debug)]
+struct Link(u64);
+
+const _: () = assert!(
+    size_of::<Armed>() + size_of::<Link>() + size_of::<u64>() == 32,
+    "a timer costs 32 bytes, and every byte costs cache"
+);
+
+impl Link {
+    const fn new(kind: u8, previous: u32, next: u32) -> Link {
+        Link((kind as u64) << (2 * LINK_BITS) | (previous as u64) << LINK_BITS | next as u64)
     }
 
-    fn previous(&self) -> u32 {
-        (self.packed >> LINK_BITS & LINK_MASK) as u32
+    const fn next(self) -> u32 {
+        (self.0 & LINK_MASK) as u32
+    }
+
+    const fn previous(self) -> u32 {
+        (self.0 >> LINK_BITS & LINK_MASK) as u32
+    }
+
+    const fn kind(self) -> u8 {
+        (self.0 >> (2 * LINK_BITS)) as u8
     }
 
     fn set_next(&mut self, index: u32) {
-        self.packed = self.packed & !LINK_MASK | u64::from(index);
+        self.0 = self.0 & !LINK_MASK | u64::from(index);
     }
 
     fn set_previous(&mut self, index: u32) {
-        self.packed = self.packed & !(LINK_MASK << LINK_BITS) | u64::from(index) << LINK_BITS;
-    }
-
-    fn set_links(&mut self, previous: u32, next: u32) {
-        let kind = self.packed >> (2 * LINK_BITS) << (2 * LINK_BITS);
-        self.packed = kind | u64::from(previous) << LINK_BITS | u64::from(next);
-    }
-
-    pub(super) fn kind(&self) -> u8 {
-        (self.packed >> (2 * LINK_BITS)) as u8
-    }
-
-    pub(super) fn is_free(&self) -> bool {
-        self.previous() == FREE
-    }
-
-    pub(super) fn is_due(&self) -> bool {
-        self.previous() == DUE
-    }
-
-    pub(super) fn mark_due(&mut self) {
-        self.set_previous(DUE);
+        self.0 = self.0 & !(LINK_MASK << LINK_BITS) | u64::from(index) << LINK_BITS;
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Slab {
-    entries: Vec<Entry>,
-    /// The first free entry, or `FREE`. The last freed is the first reused: it is still in the cache.
+    armed: Vec<Armed>,
+    links: Vec<Link>,
+    words: Vec<u64>,
+    /// The first free index, or `NONE`. The last freed is the first reused: it is still in the cache.
     free: u32,
     /// The generation of a slot's first tenant.
     generation_start: u32,
@@ -82,155 +85,187 @@ pub(super) struct Slab {
 
 impl Slab {
     pub(super) fn new(generation_start: u32) -> Slab {
-        let head = |list| Entry {
-            deadline_ns: 0,
-            word: 0,
-            generation: 0,
-            sequence: 0,
-            packed: u64::from(list) << LINK_BITS | u64::from(list),
-        };
-        Slab { entries: (0..LISTS).map(head).collect(), free: FREE, generation_start }
+        let head = Armed { deadline_ns: 0, generation: 0, sequence: SEQUENCE_FREE };
+        Slab {
+            armed: vec![head; LISTS as usize],
+            links: (0..LISTS).map(|list| Link::new(0, list, list)).collect(),
+            words: vec![0; LISTS as usize],
+            free: NONE,
+            generation_start,
+        }
     }
 
-    pub(super) fn entry(&self, index: u32) -> &Entry {
-        &self.entries[index as usize]
+    pub(super) fn armed(&self, index: u32) -> &Armed {
+        &self.armed[index as usize]
     }
 
-    pub(super) fn entry_mut(&mut self, index: u32) -> &mut Entry {
-        &mut self.entries[index as usize]
+    pub(super) fn armed_mut(&mut self, index: u32) -> &mut Armed {
+        &mut self.armed[index as usize]
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&Entry> {
-        self.entries.get(index as usize)
-    }
-
-    /// The entry of a timer's slot, with its index, if there ever was such a slot. It may be free.
-    pub(super) fn tenant(&mut self, slot: u32) -> Option<(u32, &mut Entry)> {
+    /// The index of the living timer of this slot and generation.
+    #[inline]
+    pub(super) fn find(&self, slot: u32, generation: u32) -> Option<u32> {
         let index = slot.checked_add(LISTS)?;
-        Some((index, self.entries.get_mut(index as usize)?))
+        let armed = self.armed.get(index as usize)?;
+        (armed.generation == generation && !armed.is_free()).then_some(index)
     }
 
-    /// Takes a free entry, or makes one, for a new timer. It is in no list yet.
+    pub(super) fn kind(&self, index: u32) -> u8 {
+        self.links[index as usize].kind()
+    }
+
+    pub(super) fn word(&self, index: u32) -> u64 {
+        self.words[index as usize]
+    }
+
+    /// Makes a new timer, which is in no list yet.
     ///
     /// # Panics
-    /// When 2^28 entries are in use.
+    /// When 2^28 indices are in use.
+    #[inline]
     pub(super) fn insert(&mut self, deadline_ns: u64, sequence: u32, kind: u8, word: u64) -> u32 {
-        // Marked due until it is linked: every live entry is either linked or marked.
-        let packed = u64::from(kind) << (2 * LINK_BITS) | u64::from(DUE) << LINK_BITS;
-        if self.free != FREE {
-            let index = self.free;
-            let entry = &mut self.entries[index as usize];
-            self.free = entry.next();
-            *entry = Entry { deadline_ns, word, generation: entry.generation, sequence, packed };
-            return index;
+        let link = Link::new(kind, NONE, NONE);
+        if self.free == NONE {
+            return self.insert_new(deadline_ns, sequence, link, word);
         }
-        let index = self.entries.len();
-        assert!(index < INDEX_END as usize, "more than {} timers", INDEX_END - LISTS);
-        if index == self.entries.capacity() {
+        let index = self.free;
+        self.free = std::mem::replace(&mut self.links[index as usize], link).next();
+        self.words[index as usize] = word;
+        let armed = self.armed_mut(index);
+        armed.deadline_ns = deadline_ns;
+        armed.sequence = sequence;
+        index
+    }
+
+    fn insert_new(&mut self, deadline_ns: u64, sequence: u32, link: Link, word: u64) -> u32 {
+        let index = self.links.len();
+        assert!(index < NONE as usize, "more than {} timers", NONE - LISTS);
+        if index == self.links.capacity() {
             // By a quarter, not by doubling: what is reserved beyond need counts as the cost of a timer too.
-            self.entries.reserve_exact((index / 4).max(128));
+            let more = (index / 4).max(128);
+            self.armed.reserve_exact(more);
+            self.links.reserve_exact(more);
+            self.words.reserve_exact(more);
         }
-        self.entries.push(Entry { deadline_ns, word, generation: self.generation_start, sequence, packed });
+        self.armed.push(Armed { deadline_ns, generation: self.generation_start, sequence });
+        self.links.push(link);
+        self.words.push(word);
         index as u32
     }
 
-    /// Ends a tenancy. The entry must be in no list.
+    /// Ends a timer, which must be in no list.
     ///
     /// A slot whose generations are used up is retired, so that no token ever names two timers; that costs 32 bytes
     /// for every four thousand million timers.
+    #[inline]
     pub(super) fn release(&mut self, index: u32) {
-        let free = self.free;
-        let entry = self.entry_mut(index);
-        if entry.generation == u32::MAX {
-            entry.set_links(FREE, FREE);
+        let armed = &mut self.armed[index as usize];
+        armed.sequence = SEQUENCE_FREE;
+        let Some(generation) = armed.generation.checked_add(1) else {
+            self.links[index as usize] = Link::new(0, NONE, NONE);
             return;
-        }
-        entry.generation += 1;
-        entry.set_links(FREE, free);
+        };
+        armed.generation = generation;
+        self.links[index as usize] = Link::new(0, NONE, self.free);
         self.free = index;
     }
 
-    /// Puts an entry that is in no list at the end of one.
+    /// Puts a timer that is in no list at the end of one.
+    #[inline]
     pub(super) fn append(&mut self, list: u32, index: u32) {
-        let last = self.entry(list).previous();
-        self.entry_mut(list).set_previous(index);
-        self.entry_mut(last).set_next(index);
-        self.entry_mut(index).set_links(last, list);
+        let last = self.links[list as usize].previous();
+        self.links[list as usize].set_previous(index);
+        self.links[last as usize].set_next(index);
+        let link = &mut self.links[index as usize];
+        *link = Link::new(link.kind(), last, list);
     }
 
-    /// Takes an entry out of its list. Returns the list if that made it empty.
+    /// Takes a timer out of its list. Returns the list if that made it empty.
     ///
-    /// The entry's own links are left for the caller, who links, marks or releases it next.
+    /// The timer's own links are left for the caller, who links, marks or releases it next.
+    #[inline]
     pub(super) fn unlink(&mut self, index: u32) -> Option<u32> {
-        let entry = self.entry(index);
-        let (previous, next) = (entry.previous(), entry.next());
-        self.entry_mut(previous).set_next(next);
-        self.entry_mut(next).set_previous(previous);
+        let link = self.links[index as usize];
+        let (previous, next) = (link.previous(), link.next());
+        self.links[previous as usize].set_next(next);
+        self.links[next as usize].set_previous(previous);
         (previous == next).then_some(previous)
     }
 
     pub(super) fn is_empty(&self, list: u32) -> bool {
-        self.entry(list).next() == list
+        self.next(list) == list
     }
 
-    /// Empties a list and returns its former entries as a chain: the first, each next by [`Slab::next`], until the list
-    /// itself.
+    /// Empties a list and returns its former timers as a chain: the first, each further one by [`Slab::next`], until the
+    /// list itself.
     pub(super) fn detach(&mut self, list: u32) -> u32 {
-        let first = self.entry(list).next();
-        self.entry_mut(list).set_links(list, list);
-        first
+        std::mem::replace(&mut self.links[list as usize], Link::new(0, list, list)).next()
     }
 
     pub(super) fn next(&self, index: u32) -> u32 {
-        self.entry(index).next()
+        self.links[index as usize].next()
     }
 
-    /// Indices of the entries that are timers now, in slot order.
-    pub(super) fn live(&self) -> impl Iterator<Item = u32> {
-        (LISTS..self.entries.len() as u32).filter(|&index| !self.entry(index).is_free())
+    /// Marks a timer that is in no list as due.
+    pub(super) fn mark_due(&mut self, index: u32) {
+        self.links[index as usize].set_previous(NONE);
     }
 
-    /// Bytes that the entries occupy or have reserved.
+    /// Whether a living timer is due.
+    pub(super) fn is_due(&self, index: u32) -> bool {
+        self.links[index as usize].previous() == NONE
+    }
+
+    /// Indices of the living timers, in slot order.
+    pub(super) fn living(&self) -> impl Iterator<Item = u32> {
+        (LISTS..self.armed.len() as u32).filter(|&index| !self.armed(index).is_free())
+    }
+
+    /// Bytes that the arrays occupy or have reserved.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        self.armed.capacity() * size_of::<Armed>()
+            + self.links.capacity() * size_of::<Link>()
+            + self.words.capacity() * size_of::<u64>()
     }
 
-    /// Asserts that the lists are whole, both ways, and that every entry is in one list, or due, or free. `visit` is
+    /// Asserts that the lists are whole, both ways, and that every timer is in one list, or due, or free. `visit` is
     /// told every linked timer and its list.
     pub(super) fn assert_invariants(&self, mut visit: impl FnMut(u32, u32)) {
-        let mut reached = vec![false; self.entries.len()];
+        assert_eq!((self.armed.len(), self.words.len()), (self.links.len(), self.links.len()));
+        let mut reached = vec![false; self.links.len()];
         for list in 0..LISTS {
             let (mut previous, mut index) = (list, self.next(list));
             loop {
                 assert_eq!(
-                    self.entry(index).previous(),
+                    self.links[index as usize].previous(),
                     previous,
-                    "entry {index} in list {list} does not point back to {previous}"
+                    "index {index} in list {list} does not point back to {previous}"
                 );
                 if index == list {
                     break;
                 }
                 assert!(index >= LISTS, "list {list} runs into the head of list {index}");
-                assert!(!reached[index as usize], "entry {index} is in two lists, or in a loop");
+                assert!(!reached[index as usize], "index {index} is in two lists, or in a loop");
+                assert!(!self.armed(index).is_free(), "index {index} is free, and in list {list}");
                 reached[index as usize] = true;
                 visit(list, index);
                 (previous, index) = (index, self.next(index));
             }
         }
         let mut index = self.free;
-        while index != FREE {
-            assert!(self.entry(index).is_free(), "entry {index} is on the free list, but not marked free");
-            assert!(!reached[index as usize], "free entry {index} is also in a list, or in a loop");
+        while index != NONE {
+            assert!(self.armed(index).is_free(), "index {index} is on the free list, and alive");
+            assert!(!reached[index as usize], "free index {index} is also in a list, or in a loop");
             reached[index as usize] = true;
             index = self.next(index);
         }
-        for index in LISTS..self.entries.len() as u32 {
-            let entry = self.entry(index);
-            let retired = entry.is_free() && entry.generation == u32::MAX;
-            assert!(
-                reached[index as usize] != (entry.is_due() || retired),
-                "entry {index} is lost, or due and linked: {entry:?}"
-            );
+        for index in LISTS..self.links.len() as u32 {
+            let armed = self.armed(index);
+            // With its last generation ahead it is on the free list, with it behind it is retired.
+            let may_be_retired = armed.is_free() && armed.generation == u32::MAX;
+            let due = !armed.is_free() && self.is_due(index);
+            assert!(reached[index as usize] != due || may_be_retired, "index {index} is lost: {armed:?}");
         }
     }
 }

@@ -1,0 +1,216 @@
+//! Proves that the simulator finds bugs: plants each historical bug in a copy of the tree and sweeps until it is found.
+//!
+//! A bug is a patch in `tests/planted/`. The copy lives under `target/planted/`, the working tree is never touched. A bug
+//! counts as found when a sweep of at most `--runs` runs fails and its first failure names an oracle that the table below
+//! expects of it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use tests::planted::{BUGS, Bug};
+
+const HELP: &str = "\
+Plants historical bugs in a copy of the tree, one at a time, and sweeps until the simulator finds each.
+
+Usage: cargo run --release -p tests --bin planted [-- [OPTIONS] [BUG...]]
+
+Arguments:
+  BUG           identifiers such as B03 (default: all of them)
+
+Options:
+  --runs N      at most this many runs for each bug (default 5000)
+  --list        name the bugs, what each breaks and the oracles expected, and stop
+  --json        one object for each bug instead of the table
+  --help        this text
+
+Exit status: 0 when every bug was found and rightly named, 1 when one was not, 2 for bad usage, 7 when a copy,
+patch or build failed.
+";
+
+struct Options {
+    bugs: Vec<&'static Bug>,
+    runs: u32,
+    list: bool,
+    json: bool,
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options { bugs: Vec::new(), runs: 5000, list: false, json: false };
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--list" => options.list = true,
+            "--json" => options.json = true,
+            "--runs" => {
+                let value = arguments.next().ok_or("--runs needs a number")?;
+                options.runs = value.parse().map_err(|_| format!("--runs {value}: not a number"))?;
+            }
+            id => {
+                let known = BUGS.iter().find(|bug| bug.id.eq_ignore_ascii_case(id));
+                let names: Vec<&str> = BUGS.iter().map(|bug| bug.id).collect();
+                options.bugs.push(known.ok_or_else(|| {
+                    format!("no planted bug is called {id}; there are {}", names.join(", "))
+                })?);
+            }
+        }
+    }
+    if options.bugs.is_empty() {
+        options.bugs = BUGS.iter().collect();
+    }
+    Ok(Some(options))
+}
+
+/// What a sweep over one planted bug found.
+struct Finding {
+    /// Runs until the first failure, counting it.
+    runs: u64,
+    seed: String,
+    invariant: String,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("planted: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.list {
+        for bug in &options.bugs {
+            println!("{:<4} {:<6} {:<62} {}", bug.id, bug.workload, bug.breaks, bug.invariants.join(" or "));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the workspace")
+        .to_path_buf();
+    let mut missed = 0;
+    for bug in &options.bugs {
+        let finding = match find(&root, bug, options.runs) {
+            Ok(finding) => finding,
+            Err(problem) => {
+                eprintln!("planted: {}: {problem}", bug.id);
+                return ExitCode::from(7);
+            }
+        };
+        let right =
+            finding.as_ref().is_some_and(|finding| bug.invariants.contains(&finding.invariant.as_str()));
+        missed += u32::from(!right);
+        println!("{}", line(bug, finding.as_ref(), right, options.json));
+    }
+    let total = options.bugs.len();
+    if !options.json {
+        println!("{} of {total} planted bugs found and rightly named", total - missed as usize);
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn line(bug: &Bug, finding: Option<&Finding>, right: bool, json: bool) -> String {
+    let mut text = String::new();
+    match (finding, json) {
+        (Some(found), true) => {
+            let Finding { runs, seed, invariant } = found;
+            let _ = write!(
+                text,
+                r#"{{"bug":"{}","found":true,"rightly_named":{right},"runs":{runs},"seed":"{seed}","invariant":"{invariant}"}}"#,
+                bug.id
+            );
+        }
+        (None, true) => {
+            let _ = write!(text, r#"{{"bug":"{}","found":false}}"#, bug.id);
+        }
+        (Some(found), false) => {
+            let verdict = if right { "found" } else { "MISNAMED" };
+            let _ = write!(
+                text,
+                "{:<4} {verdict:<8} by {:<20} in run {:>5}  seed {}  {}",
+                bug.id, found.invariant, found.runs, found.seed, bug.breaks
+            );
+        }
+        (None, false) => {
+            let _ = write!(text, "{:<4} MISSED   {}", bug.id, bug.breaks);
+        }
+    }
+    text
+}
+
+/// Plants one bug, builds, sweeps.
+fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
+    let tree = root.join("target/planted/tree");
+    copy_tree(root, &tree)?;
+    let patch = root.join("tests/planted").join(format!("{}.patch", bug.id));
+    let applied =
+        run(Command::new("git").args(["apply", "--whitespace=nowarn"]).arg(&patch).current_dir(&tree))?;
+    if !applied.0 {
+        return Err(format!("{} does not apply: {}", patch.display(), applied.1));
+    }
+    let target = root.join("target/planted/build");
+    let built = run(Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--locked", "-p", "sim"])
+        .env("CARGO_TARGET_DIR", &target)
+        .current_dir(&tree))?;
+    if !built.0 {
+        return Err(format!("the tree with {} does not build:\n{}", patch.display(), built.1));
+    }
+    let mut sweep = Command::new(target.join("release/sim"));
+    sweep.args([
+        "run",
+        "--json",
+        "--failures-max",
+        "1",
+        "--workload",
+        bug.workload,
+        "--runs",
+        &runs.to_string(),
+    ]);
+    let output =
+        sweep.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for object in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        if let Some(invariant) = object.get("invariant").and_then(|value| value.as_str()) {
+            return Ok(Some(Finding {
+                runs: object["run"].as_u64().map_or(0, |run| run + 1),
+                seed: object["seed"].as_str().unwrap_or("?").to_string(),
+                invariant: invariant.to_string(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Brings the copy to the state of the working tree: writes only what differs, so that cargo rebuilds only that.
+fn copy_tree(root: &Path, tree: &Path) -> Result<(), String> {
+    let listed = run(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
+    if !listed.0 {
+        return Err(format!("git ls-files failed: {}", listed.1));
+    }
+    for name in listed.1.split('\0').filter(|name| !name.is_empty()) {
+        let (from, to): (PathBuf, PathBuf) = (root.join(name), tree.join(name));
+        let bytes = std::fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+        if std::fs::read(&to).is_ok_and(|present| present == bytes) {
+            continue;
+        }
+        let folder = to.parent().expect("a file lies in a folder");
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        std::fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs a command. Returns whether it succeeded, and what it printed.
+fn run(command: &mut Command) -> Result<(bool, String), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    Ok((output.status.success(), text))
+}
