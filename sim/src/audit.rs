@@ -1,0 +1,184 @@
+//! A handler around a handler, which checks what the loop owes every handler: the life of tokens, and watermarks.
+//!
+//! Oracles: `dead-generation` (a call for a connection that was never opened or has closed; two opens of one token) and
+//! `watermark` (events alternate, begin with high, and match the bytes queued). That no handler method runs inside
+//! another needs no check: each holds the handler exclusively.
+
+use std::fmt;
+
+use reactor::sys::{Errno, Fd};
+use reactor::timer::TimerToken;
+use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
+
+use crate::workload::{Breach, Numbered, Party};
+
+/// Says whether the world did something to the connection behind a descriptor.
+pub trait Witness {
+    /// Whether it did.
+    fn excuses(&self, fd: Fd) -> bool;
+}
+
+#[derive(Copy, Clone, Debug, Default)]
+struct Slot {
+    /// The token's word, while it lives; a connection's is never zero together with `live`.
+    word: u64,
+    live: bool,
+    high: bool,
+}
+
+/// See the module.
+pub struct Audited<P> {
+    party: P,
+    slots: Vec<Slot>,
+    queue_bytes_high: usize,
+    queue_bytes_low: usize,
+    witness: Option<Box<dyn Witness>>,
+    breach: Option<Breach>,
+    opened: u64,
+    closed: u64,
+    enabled: bool,
+}
+
+impl<P: fmt::Debug> fmt::Debug for Audited<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audited").field("party", &self.party).field("breach", &self.breach).finish_non_exhaustive()
+    }
+}
+
+impl<P: Party> Audited<P> {
+    /// Wraps `party`, which runs on a loop with this configuration.
+    pub fn new(party: P, config: &Config, witness: Option<Box<dyn Witness>>) -> Audited<P> {
+        Audited {
+            party,
+            slots: Vec::new(),
+            queue_bytes_high: config.queue_bytes_high,
+            queue_bytes_low: config.queue_bytes_low,
+            witness,
+            breach: None,
+            opened: 0,
+            closed: 0,
+            enabled: true,
+        }
+    }
+
+    /// Checks nothing more; for measurements.
+    pub fn disable(&mut self) {
+        self.enabled = false;
+    }
+
+    /// Who is watched.
+    pub fn party(&self) -> &P {
+        &self.party
+    }
+
+    /// Who is watched, to be acted upon between turns.
+    pub fn party_mut(&mut self) -> &mut P {
+        &mut self.party
+    }
+
+    /// The first breach, of this audit or of the party itself.
+    #[inline]
+    pub fn breach(&self) -> Option<&Breach> {
+        self.breach.as_ref().or_else(|| self.party.breach())
+    }
+
+    /// Connections that have opened and not closed.
+    pub fn open(&self) -> u64 {
+        self.opened - self.closed
+    }
+
+    #[cold]
+    fn violated(&mut self, invariant: &'static str, details: String) {
+        self.breach.get_or_insert(Breach { invariant, details });
+    }
+
+    #[inline]
+    fn check_live(&mut self, token: Token, call: &'static str) {
+        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
+        if !live && self.enabled {
+            self.violated("dead-generation", format!("{call} for {token:?}, which is not open"));
+        }
+    }
+
+    fn tell_excuse(&mut self, ctx: &Context<'_>, token: Token) {
+        if let (Some(witness), Some(fd)) = (&self.witness, ctx.descriptor(token))
+            && witness.excuses(fd)
+        {
+            self.party.excuse(token);
+        }
+    }
+}
+
+impl<P: Party> Handler for Audited<P> {
+    type Connection = P::Connection;
+    type Message = Numbered;
+
+    fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, origin: Origin) -> P::Connection {
+        let index = token.slot() as usize;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        if self.slots[index].live && self.enabled {
+            self.violated("dead-generation", format!("{token:?} opened while its slot was in use"));
+        }
+        self.slots[index] = Slot { word: token.as_word(), live: true, high: false };
+        self.opened += 1;
+        self.party.on_open(ctx, token, origin)
+    }
+
+    fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
+        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
+        if live {
+            self.violated("dead-generation", format!("on_connect_failed for {token:?}, which had opened"));
+        }
+        self.tell_excuse(ctx, token);
+        self.party.on_connect_failed(ctx, token, tag, error);
+    }
+
+    #[inline]
+    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
+        self.check_live(token, "on_data");
+        self.party.on_data(ctx, token, state, bytes)
+    }
+
+    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, unconsumed: usize) {
+        self.check_live(token, "on_end");
+        self.party.on_end(ctx, token, state, unconsumed);
+    }
+
+    fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
+        self.check_live(token, "on_pressure");
+        let queued_bytes = ctx.queued_bytes(token);
+        let is_high = pressure == Pressure::High;
+        if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
+            let alternates = slot.high != is_high;
+            slot.high = is_high;
+            if !alternates {
+                self.violated("watermark", format!("{pressure:?} was told twice in a row to {token:?}"));
+            }
+        }
+        let fits = if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
+        if !fits {
+            self.violated("watermark", format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"));
+        }
+        self.party.on_pressure(ctx, token, state, pressure);
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: P::Connection, reason: CloseReason) {
+        self.check_live(token, "on_close");
+        if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
+            slot.live = false;
+        }
+        self.closed += 1;
+        self.tell_excuse(ctx, token);
+        self.party.on_close(ctx, token, state, reason);
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
+        self.party.on_timer(ctx, timer, tag);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
+        self.party.on_message(ctx, message);
+    }
+}

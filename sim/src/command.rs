@@ -1,0 +1,162 @@
+//! What can be asked for, and how the process ends.
+
+mod list;
+mod replay;
+mod report;
+mod run;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sim::runner::RunOptions;
+use sim::{Kernel, Weather, WorkloadKind};
+
+/// Exit code for a command line or an input that makes no sense.
+const USAGE: u8 = 2;
+/// Exit code for a file that cannot be read, or an output that cannot be written.
+const INPUT_OUTPUT: u8 = 7;
+
+/// Runs the shipping event loop on a simulated kernel, from seeds, and replays any of them.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sim run                                  1000 seeds over all workloads, kernels and weathers
+  sim run --runs 100000 --workload echo    more of one workload
+  sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
+  sim run --json | tail -1                 the summary as one object
+  sim replay 0x00000000000051ed            the calls of one run, readable
+  sim replay crash-1f3a --workload wake    an input that a fuzzer found
+
+Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 7 input or output,
+130 interrupted. A sweep ends with the code of its failing run of lowest index.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists workloads, kernels, weathers and oracles
+    List,
+    /// Sweeps seeds, and reports the runs that fail
+    #[command(after_help = EXAMPLES)]
+    Run(run::Arguments),
+    /// Prints the calls of one run, and its verdict
+    #[command(after_help = EXAMPLES)]
+    Replay(replay::Arguments),
+}
+
+/// What can be fixed of a run. What is not fixed is drawn from the seed.
+#[derive(Clone, Debug, Args)]
+struct Fixed {
+    /// Workload; see `sim list`
+    #[arg(long, value_name = "W", value_parser = parse_workload)]
+    workload: Option<WorkloadKind>,
+    /// Kernel of every host; see `sim list`
+    #[arg(long, value_name = "K", value_parser = parse_kernel)]
+    kernel: Option<Kernel>,
+    /// How much trouble there is; see `sim list`
+    #[arg(long, value_name = "W", value_parser = parse_weather)]
+    weather: Option<Weather>,
+}
+
+impl Fixed {
+    fn options(&self) -> RunOptions {
+        let Fixed { workload, kernel, weather } = *self;
+        RunOptions { workload, kernel, weather, ..RunOptions::default() }
+    }
+}
+
+fn parse_workload(text: &str) -> Result<WorkloadKind, String> {
+    WorkloadKind::from_name(text).ok_or_else(|| unknown(text, WorkloadKind::ALL.map(WorkloadKind::name).as_slice()))
+}
+
+fn parse_kernel(text: &str) -> Result<Kernel, String> {
+    Kernel::from_name(text).ok_or_else(|| unknown(text, Kernel::ALL.map(Kernel::name).as_slice()))
+}
+
+fn parse_weather(text: &str) -> Result<Weather, String> {
+    Weather::from_name(text).ok_or_else(|| unknown(text, Weather::ALL.map(Weather::name).as_slice()))
+}
+
+fn unknown(_: &str, names: &[&str]) -> String {
+    format!("there are: {}", names.join(", "))
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+enum Trouble {
+    /// The command line, or an input, makes no sense.
+    Usage(String),
+    /// A file or an output failed.
+    InputOutput(String),
+    /// Whoever read our output has gone: nobody is left to be told.
+    OutputClosed,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Trouble::OutputClosed
+        } else {
+            Trouble::InputOutput(format!("cannot write the output: {error}"))
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Usage(text) | Trouble::InputOutput(text) => f.write_str(text),
+            Trouble::OutputClosed => f.write_str("the output was closed"),
+        }
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            use clap::error::ErrorKind;
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    // A reader that has gone needs no help.
+                    let _ = error.print();
+                    ExitCode::SUCCESS
+                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    let _ = error.print();
+                    ExitCode::from(USAGE)
+                }
+                _ => {
+                    // clap adds usage and tips on further lines; the first one says what is wrong.
+                    let text = error.to_string();
+                    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("wrong arguments");
+                    eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(first));
+                    ExitCode::from(USAGE)
+                }
+            };
+        }
+    };
+    let ended = match &line.verb {
+        Verb::List => list::list(),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Replay(arguments) => replay::replay(arguments),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(Trouble::OutputClosed) => ExitCode::SUCCESS,
+        Err(trouble @ Trouble::Usage(_)) => {
+            eprintln!("sim: {trouble}");
+            ExitCode::from(USAGE)
+        }
+        Err(trouble @ Trouble::InputOutput(_)) => {
+            eprintln!("sim: {trouble}");
+            ExitCode::from(INPUT_OUTPUT)
+        }
+    }
+}

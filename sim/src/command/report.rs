@@ -1,0 +1,142 @@
+//! What a sweep prints at its end, for people and for machines.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use sim::runner::{FailureBlock, Input, RunOptions};
+use sim::sweep::{FailedRun, Summary, Sweep};
+
+/// Failing runs that are printed in full; the rest is counted.
+const BLOCKS_MAX: usize = 10;
+
+/// Real time, for the report; no run sees it.
+#[expect(clippy::disallowed_types, reason = "the report says how long the sweep took; runs have their own clock")]
+pub(super) struct WallClock(std::time::Instant);
+
+impl WallClock {
+    #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "as above")]
+    pub(super) fn start() -> WallClock {
+        WallClock(std::time::Instant::now())
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+fn block<'a>(failed: &'a FailedRun, options: &'a RunOptions) -> FailureBlock<'a> {
+    FailureBlock { outcome: &failed.outcome, failure: &failed.failure, input: Input::Seed(failed.seed), options }
+}
+
+fn seconds(ns: u128) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_s: f64) -> io::Result<()> {
+    for failed in summary.failed.iter().take(BLOCKS_MAX) {
+        writeln!(out, "{}\n", block(failed, &sweep.options))?;
+    }
+    if let Some(more) = summary.failed.len().checked_sub(BLOCKS_MAX).filter(|&more| more > 0) {
+        writeln!(out, "... and {more} more failing runs; --json prints them all\n")?;
+    }
+    if summary.interrupted {
+        writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs)?;
+    }
+    writeln!(out, "runs          {:>16}", grouped(summary.runs))?;
+    writeln!(out, "failed        {:>16}", grouped(summary.failed.len() as u64))?;
+    writeln!(out, "calls         {:>16}", grouped(summary.calls))?;
+    writeln!(out, "virtual time  {:>14.1} s", seconds(summary.virtual_ns))?;
+    writeln!(out, "wall time     {wall_s:>14.1} s")?;
+    writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;
+    writeln!(out, "trace hash  {:#018x}", summary.trace_hash)?;
+    writeln!(out, "\nfaults drawn")?;
+    for (kind, count) in summary.faults.iter().filter(|(_, count)| *count > 0) {
+        writeln!(out, "  {:<22} {:>14}", kind.name(), grouped(*count))?;
+    }
+    if summary.faults.iter().all(|(_, count)| *count == 0) {
+        writeln!(out, "  none")?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct FailedObject<'a> {
+    failed: &'static str,
+    index: u64,
+    seed: String,
+    workload: &'static str,
+    kernel: &'static str,
+    weather: &'static str,
+    at_ns: u64,
+    step: u64,
+    details: &'a str,
+    trace_hash: String,
+    replay: String,
+}
+
+#[derive(Serialize)]
+struct SummaryObject {
+    runs: u64,
+    failed: u64,
+    steps: u64,
+    calls: u64,
+    messages: u64,
+    virtual_s: f64,
+    wall_s: f64,
+    runs_per_s: f64,
+    trace_hash: String,
+    interrupted: bool,
+    faults: serde_json::Map<String, serde_json::Value>,
+}
+
+pub(super) fn json(out: &mut impl Write, summary: &Summary, options: &RunOptions, wall_s: f64) -> io::Result<()> {
+    for failed in &summary.failed {
+        let object = FailedObject {
+            failed: failed.failure.oracle.name(),
+            index: failed.index,
+            seed: failed.seed.to_string(),
+            workload: failed.outcome.workload.name(),
+            kernel: failed.outcome.kernel.name(),
+            weather: failed.outcome.weather.name(),
+            at_ns: failed.failure.at.as_ns(),
+            step: failed.failure.step,
+            details: &failed.failure.details,
+            trace_hash: format!("{:#018x}", failed.outcome.trace_hash),
+            replay: block(failed, options).replay(),
+        };
+        write_line(out, &object)?;
+    }
+    let object = SummaryObject {
+        runs: summary.runs,
+        failed: summary.failed.len() as u64,
+        // A step is a call.
+        steps: summary.calls,
+        calls: summary.calls,
+        messages: summary.messages,
+        virtual_s: seconds(summary.virtual_ns),
+        wall_s,
+        runs_per_s: summary.runs as f64 / wall_s.max(1e-9),
+        trace_hash: format!("{:#018x}", summary.trace_hash),
+        interrupted: summary.interrupted,
+        faults: summary.faults.iter().map(|&(kind, count)| (kind.name().to_owned(), count.into())).collect(),
+    };
+    write_line(out, &object)
+}
+
+fn write_line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(object).map_err(io::Error::other)?;
+    writeln!(out, "{text}")
+}

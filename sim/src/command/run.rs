@@ -1,0 +1,87 @@
+//! `sim run`: a sweep.
+
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sim::decision::seed::Seed;
+use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
+
+use super::report::{self, WallClock};
+use super::{Fixed, Trouble};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    fixed: Fixed,
+    /// Seed of the first run: decimal, 0x and hex digits, or a 40-digit commit hash
+    #[arg(long, value_name = "S", default_value = "0x0000000000000000")]
+    seed: Seed,
+    /// How many runs
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    runs: u64,
+    /// How many threads [default: one per core]
+    #[arg(long, value_name = "J", value_parser = parse_jobs)]
+    jobs: Option<NonZeroUsize>,
+    /// Prints one JSON object per failing run, and a summary object
+    #[arg(long)]
+    json: bool,
+    /// Makes every run twice and compares the hashes, instead of one run in a hundred
+    #[arg(long)]
+    check_determinism: bool,
+}
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a number of threads, at least 1".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
+    let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let plan = Sweep {
+        options: arguments.fixed.options(),
+        base: arguments.seed.0,
+        runs: arguments.runs,
+        jobs,
+        twice_every: if arguments.check_determinism { 1 } else { SAMPLE_EVERY },
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&stop);
+    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))
+        .map_err(|error| Trouble::InputOutput(format!("cannot listen for signals: {error}")))?;
+
+    let bar = progress_bar(plan.runs);
+    let clock = WallClock::start();
+    let mut failed_before = 0;
+    let summary = sweep(&plan, &stop, |failed| {
+        if failed != failed_before {
+            failed_before = failed;
+            bar.set_message(format!("{failed} failed"));
+        }
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    let wall_s = clock.seconds();
+
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        report::json(&mut out, &summary, &plan.options, wall_s)?;
+    } else {
+        report::text(&mut out, &summary, &plan, wall_s)?;
+    }
+    out.flush()?;
+    Ok(if summary.interrupted { 130 } else { summary.exit_code() })
+}
+
+/// On standard error, and only on a terminal.
+fn progress_bar(runs: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = "{wide_bar} {pos}/{len} runs  {per_sec}  {eta} left  {msg}";
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(runs), ProgressDrawTarget::stderr_with_hz(5)).with_style(style)
+}

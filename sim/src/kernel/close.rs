@@ -1,0 +1,248 @@
+//! shutdown(2), close(2), and the ways in which a connection ends.
+
+use reactor::sys::{Errno, Fd, Shutdown};
+
+use super::socket::{Attempt, State};
+use super::watch::Key;
+use super::{Kernel, NONE, Object, cost};
+use crate::event::EventKind;
+use crate::fault::FaultKind;
+use crate::schedule::ThreadId;
+use crate::violation::Excuse;
+use crate::world::World;
+
+impl World {
+    pub(crate) fn shutdown(&mut self, thread: u32, fd: Fd, how: Shutdown) -> Result<(), Errno> {
+        self.spend(thread, cost::SHUTDOWN);
+        let id = self.socket_behind(thread, fd)?;
+        let kernel = self.kernel_of(thread);
+        let read = matches!(how, Shutdown::Read | Shutdown::Both);
+        let write = matches!(how, Shutdown::Write | Shutdown::Both);
+        let result = match self.sockets[id].state {
+            State::Listening => {
+                if read {
+                    self.close_listener(id);
+                    self.sockets[id].state = State::Closed;
+                }
+                Ok(())
+            }
+            State::SynSent => {
+                // The attempt is given up (T25).
+                self.make_fresh(id);
+                self.sockets[id].error = Some(Errno::ECONNRESET);
+                Ok(())
+            }
+            State::Closed => {
+                if !kernel.is_bsd() {
+                    // Refused, but the mark stays (T26).
+                    let socket = &mut self.sockets[id];
+                    socket.receive_shut |= read;
+                    socket.send_shut |= write;
+                }
+                Err(Errno::ENOTCONN)
+            }
+            State::Connected => self.shut_connection(id, read, write, kernel),
+        };
+        self.wake(Object::Socket(id), Key::Any);
+        result
+    }
+
+    fn shut_connection(&mut self, id: u32, read: bool, write: bool, kernel: Kernel) -> Result<(), Errno> {
+        let now = self.now;
+        let socket = &mut self.sockets[id];
+        socket.attempt = Attempt::Known;
+        let (connection, outgoing, incoming) = (socket.connection, socket.outgoing(), socket.incoming());
+        let stream = &mut self.connections[connection].streams[outgoing];
+        stream.settle(now);
+        let over = socket.fin_received && stream.fin_acked();
+        if over || (kernel == Kernel::Macos && write && socket.send_shut) {
+            return Err(Errno::ENOTCONN);
+        }
+        socket.receive_shut |= read;
+        let first = write && !socket.send_shut;
+        socket.send_shut |= write;
+        if read && kernel.is_bsd() {
+            // The queue is flushed and later data dropped (T69).
+            let stream = &mut self.connections[connection].streams[incoming];
+            stream.discards = true;
+            stream.read = stream.arrived.min(stream.written);
+        }
+        if first {
+            self.connections[connection].streams[outgoing].finished = true;
+            self.transmit(connection, outgoing);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self, thread: u32, fd: Fd) -> Result<(), Errno> {
+        self.spend(thread, cost::CLOSE);
+        let object = self.object(thread, fd)?;
+        let host = self.threads[thread as usize].host;
+        if self.hosts[host as usize].process.remove(fd).is_none() {
+            self.violate("closed-descriptor", ThreadId(thread), format!("close of {fd:?}"));
+            return Err(Errno::EBADF);
+        }
+        self.progress(thread);
+        self.forget_registrations(object);
+        match object {
+            Object::Socket(socket) => self.close_socket(socket),
+            Object::Epoll(epoll) => self.epoll_close(epoll),
+            Object::Eventfd(eventfd) => {
+                self.eventfds.remove(eventfd);
+            }
+            Object::Standard => {}
+        }
+        Ok(())
+    }
+
+    /// The last descriptor is closed: FIN, or reset, or nothing.
+    fn close_socket(&mut self, id: u32) {
+        self.close_listener(id);
+        let socket = &self.sockets[id];
+        let (connection, outgoing) = (socket.connection, socket.outgoing());
+        if socket.state == State::Connected {
+            let (reset_on_close, fin_queued) = (socket.reset_on_close, socket.send_shut);
+            if self.readable(id) > 0 {
+                self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
+                self.send_reset(connection, outgoing);
+            } else if reset_on_close {
+                self.excuse_connection(connection, Excuse::ResetOnClose);
+                self.send_reset(connection, outgoing);
+            } else if !fin_queued {
+                self.connections[connection].streams[outgoing].finished = true;
+                self.transmit(connection, outgoing);
+            }
+        }
+        self.remove_socket(id);
+    }
+
+    /// Takes the socket out of its connection; what it sent goes on by itself (T74).
+    pub(crate) fn detach(&mut self, id: u32) {
+        let socket = &mut self.sockets[id];
+        let (connection, side) = (socket.connection, usize::from(socket.side));
+        socket.connection = NONE;
+        if connection != NONE {
+            self.connections[connection].sockets[side] = NONE;
+            self.free_if_over(connection);
+        }
+    }
+
+    fn remove_socket(&mut self, id: u32) {
+        self.detach(id);
+        self.release_port(id);
+        self.sockets.remove(id);
+    }
+
+    /// Resets a connection whose socket has no descriptor: it is in an accept queue, or on its way there.
+    pub(crate) fn abort_socket(&mut self, id: u32) {
+        let socket = &self.sockets[id];
+        let (connection, side, state) = (socket.connection, socket.outgoing(), socket.state);
+        if state == State::Connected {
+            self.send_reset(connection, side);
+        }
+        self.remove_socket(id);
+    }
+
+    /// Sends a reset from this side. It follows the segments under way, unless the run lets it overtake them; what was
+    /// never sent is lost (T73, T78).
+    pub(crate) fn send_reset(&mut self, connection: u32, side: usize) {
+        let at = self.arrival(connection, side);
+        let entity = connection * 2 + side as u32;
+        let overtakes = self.fault(FaultKind::ResetOvertakes, entity);
+        let entry = &mut self.connections[connection];
+        entry.streams[1 - side].cut = true;
+        let stream = &mut entry.streams[side];
+        if stream.aborted {
+            return;
+        }
+        stream.aborted = true;
+        let at = if overtakes { at } else { at.max(stream.last_arrival + 1) };
+        self.queue_connection_event(connection, at, EventKind::Reset { stream: entity });
+    }
+
+    pub(crate) fn reset_event(&mut self, stream: u32) {
+        let (connection, side) = (stream / 2, (stream % 2) as usize);
+        self.release_event(connection);
+        let now = self.now;
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        let receiver = entry.sockets[1 - side];
+        entry.streams[side].cut = true;
+        entry.streams[1 - side].settle(now);
+        let all_acked = entry.streams[1 - side].fin_acked();
+        entry.streams[1 - side].cut = true;
+        if receiver == NONE {
+            return;
+        }
+        let bsd = self.kernel_at(receiver).is_bsd();
+        let socket = &self.sockets[receiver];
+        // Once both directions have ended, a reset is invisible (T77).
+        if socket.state == State::Closed || (socket.fin_received && all_acked) {
+            return;
+        }
+        let piped = socket.fin_received && !socket.send_shut && !bsd;
+        let error = if piped { Errno::EPIPE } else { Errno::ECONNRESET };
+        self.note(|| format!("a reset arrives for connection {connection}"));
+        self.end_socket(receiver, Some(error));
+    }
+
+    /// A reset from outside: this side fails, and the other hears of it too.
+    pub(crate) fn fail_socket(&mut self, id: u32, error: Errno) {
+        let socket = &self.sockets[id];
+        let (connection, side) = (socket.connection, socket.outgoing());
+        if socket.state == State::Closed {
+            return;
+        }
+        self.end_socket(id, Some(error));
+        self.send_reset(connection, side);
+    }
+
+    /// The protocol is over for this socket: nothing comes, nothing goes; what has arrived stays readable (T49).
+    pub(crate) fn end_socket(&mut self, id: u32, error: Option<Errno>) {
+        let socket = &mut self.sockets[id];
+        socket.state = State::Closed;
+        socket.receive_shut = true;
+        socket.send_shut = true;
+        socket.no_space = false;
+        if let Some(error) = error {
+            socket.error = Some(error);
+        }
+        if let Some(entry) = self.connections.get_mut(socket.connection) {
+            entry.streams[0].cut = true;
+            entry.streams[1].cut = true;
+        }
+        if error.is_some() {
+            self.wake(Object::Socket(id), Key::Error);
+        }
+        self.wake(Object::Socket(id), Key::Any);
+    }
+
+    /// A queued event that names the connection has been taken out.
+    pub(crate) fn release_event(&mut self, connection: u32) {
+        self.connections[connection].events -= 1;
+        self.free_if_over(connection);
+    }
+
+    fn free_if_over(&mut self, connection: u32) {
+        let entry = &self.connections[connection];
+        if entry.sockets != [NONE, NONE] || entry.events > 0 {
+            return;
+        }
+        let mut entry = self.connections.remove(connection);
+        for stream in &mut entry.streams {
+            let storage = stream.take_storage();
+            if storage.capacity() > 0 && self.storage.len() < STORAGE_MAX {
+                self.storage.push(storage);
+            }
+        }
+        let ports = &mut self.hosts[entry.hosts[0] as usize].connection_ports;
+        if let Some(count) = ports.get_mut(&entry.addresses[0].port()) {
+            *count -= 1;
+            if *count == 0 {
+                ports.remove(&entry.addresses[0].port());
+            }
+        }
+    }
+}
+
+/// Rings of closed connections that are kept for new ones.
+const STORAGE_MAX: usize = 256;

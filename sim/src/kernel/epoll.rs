@@ -1,0 +1,401 @@
+//! epoll(7): interest, wake-up callbacks, the ready list, harvest. Edge, level and one-shot behaviour follow from the
+//! mechanism (M1 to M5).
+
+use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Fd, Wait};
+
+use super::watch::{Key, Watch};
+use super::{NONE, Object, cost};
+use crate::fault::FaultKind;
+use crate::schedule::{Phase, ThreadId};
+use crate::world::World;
+
+/// ERR and HUP are always of interest (E12).
+const ALWAYS: EpollMask = EpollMask::ERR.union(EpollMask::HUP);
+/// What is left of a mask that has fired once: how, and no longer what.
+const PRIVATE: EpollMask = EpollMask::ET.union(EpollMask::ONESHOT);
+
+#[derive(Debug)]
+struct Item {
+    object: Object,
+    fd: Fd,
+    mask: EpollMask,
+    data: u64,
+    on_list: bool,
+    next: u32,
+    previous: u32,
+}
+
+/// An epoll instance. The ready list is linked through the items, so that removal from its middle is cheap.
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    items: crate::slab::Slab<Item>,
+    /// The item of each descriptor number, [`NONE`] where there is none.
+    by_fd: Vec<u32>,
+    head: u32,
+    tail: u32,
+    ready: u32,
+    /// Threads that sleep in a wait on this instance.
+    pub(crate) sleepers: Vec<u32>,
+}
+
+impl Epoll {
+    fn new() -> Epoll {
+        Epoll {
+            items: crate::slab::Slab::default(),
+            by_fd: Vec::new(),
+            head: NONE,
+            tail: NONE,
+            ready: 0,
+            sleepers: Vec::new(),
+        }
+    }
+
+    fn find(&self, fd: Fd) -> Option<u32> {
+        let number = usize::try_from(fd.as_raw()).ok()?;
+        self.by_fd.get(number).copied().filter(|&item| item != NONE)
+    }
+
+    fn push_back(&mut self, item: u32) {
+        let tail = self.tail;
+        let entry = &mut self.items[item];
+        entry.on_list = true;
+        entry.next = NONE;
+        entry.previous = tail;
+        if tail == NONE {
+            self.head = item;
+        } else {
+            self.items[tail].next = item;
+        }
+        self.tail = item;
+        self.ready += 1;
+    }
+
+    fn unlink(&mut self, item: u32) {
+        let entry = &mut self.items[item];
+        if !entry.on_list {
+            return;
+        }
+        entry.on_list = false;
+        let (next, previous) = (entry.next, entry.previous);
+        if previous == NONE {
+            self.head = next;
+        } else {
+            self.items[previous].next = next;
+        }
+        if next == NONE {
+            self.tail = previous;
+        } else {
+            self.items[next].previous = previous;
+        }
+        self.ready -= 1;
+    }
+
+    /// Interest by descriptor number, for checks at the end of a run and for tests.
+    pub(crate) fn interest(&self) -> impl Iterator<Item = (Fd, EpollMask, u64)> + '_ {
+        self.items.iter().map(|(_, item)| (item.fd, item.mask, item.data))
+    }
+}
+
+impl World {
+    pub(crate) fn epoll_create(&mut self, thread: u32) -> Result<Fd, Errno> {
+        self.may_create(thread)?;
+        let epoll = self.epolls.insert(Epoll::new());
+        Ok(self.install(thread, Object::Epoll(epoll)))
+    }
+
+    fn epoll_behind(&mut self, thread: u32, fd: Fd) -> Result<u32, Errno> {
+        match self.object(thread, fd)? {
+            Object::Epoll(epoll) => Ok(epoll),
+            _ => {
+                self.violate(
+                    "illegal-call",
+                    ThreadId(thread),
+                    format!("an epoll call on {fd:?}, which is none"),
+                );
+                Err(Errno::EINVAL)
+            }
+        }
+    }
+
+    pub(crate) fn epoll_control(
+        &mut self,
+        thread: u32,
+        (epfd, operation, fd): (Fd, EpollOperation, Fd),
+        mask: EpollMask,
+        data: u64,
+    ) -> Result<(), Errno> {
+        self.spend(thread, cost::CONTROL);
+        let object = self.object(thread, fd)?;
+        let epoll = self.epoll_behind(thread, epfd)?;
+        if matches!(object, Object::Standard | Object::Epoll(_)) {
+            self.violate("illegal-call", ThreadId(thread), format!("{fd:?} cannot be watched here"));
+            return Err(Errno::EPERM);
+        }
+        let found = self.epolls[epoll].find(fd);
+        match (operation, found) {
+            (EpollOperation::Add, Some(_)) => {
+                self.violate("illegal-call", ThreadId(thread), format!("{fd:?} is already registered"));
+                Err(Errno::EEXIST)
+            }
+            (EpollOperation::Modify | EpollOperation::Delete, None) => {
+                self.violate("illegal-call", ThreadId(thread), format!("{fd:?} is not registered"));
+                Err(Errno::ENOENT)
+            }
+            (EpollOperation::Add, None) => self.epoll_add(epoll, fd, object, mask, data),
+            (EpollOperation::Modify, Some(item)) => {
+                let entry = &mut self.epolls[epoll].items[item];
+                entry.mask = mask | ALWAYS;
+                entry.data = data;
+                self.epoll_evaluate(epoll, item);
+                Ok(())
+            }
+            (EpollOperation::Delete, Some(item)) => {
+                self.epoll_remove(epoll, item);
+                Ok(())
+            }
+        }
+    }
+
+    fn epoll_add(
+        &mut self,
+        epoll: u32,
+        fd: Fd,
+        object: Object,
+        mask: EpollMask,
+        data: u64,
+    ) -> Result<(), Errno> {
+        if self.fault(FaultKind::RegistrationErrors, 0) {
+            let errors = [Errno::ENOSPC, Errno::ENOMEM];
+            return Err(errors[self.draw_for(FaultKind::RegistrationErrors, "which error", 0, 2) as usize]);
+        }
+        let set = &mut self.epolls[epoll];
+        let item = set.items.insert(Item {
+            object,
+            fd,
+            mask: mask | ALWAYS,
+            data,
+            on_list: false,
+            next: NONE,
+            previous: NONE,
+        });
+        let number = usize::try_from(fd.as_raw()).expect("an open descriptor is not negative");
+        if set.by_fd.len() <= number {
+            set.by_fd.resize(number + 1, NONE);
+        }
+        set.by_fd[number] = item;
+        if let Some(watchers) = self.watchers(object) {
+            watchers.add(Watch { set: Object::Epoll(epoll), item });
+        }
+        self.epoll_evaluate(epoll, item);
+        Ok(())
+    }
+
+    /// ADD and MOD look at once, and queue what is ready (M3); the look arms the shortage flag (E20).
+    fn epoll_evaluate(&mut self, epoll: u32, item: u32) {
+        let Item { object, mask, .. } = self.epolls[epoll].items[item];
+        let ready = self.readiness(object) & mask;
+        if !ready.is_empty() && !self.epolls[epoll].items[item].on_list {
+            self.epolls[epoll].push_back(item);
+            self.wake_one_sleeper(epoll);
+        }
+    }
+
+    /// Takes an item out of everything it is in.
+    pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
+        let set = &mut self.epolls[epoll];
+        set.unlink(item);
+        let Item { object, fd, .. } = set.items.remove(item);
+        if let Some(slot) = usize::try_from(fd.as_raw()).ok().and_then(|number| set.by_fd.get_mut(number)) {
+            if *slot == item {
+                *slot = NONE;
+            }
+        }
+        if let Some(watchers) = self.watchers(object) {
+            watchers.remove(Watch { set: Object::Epoll(epoll), item });
+        }
+    }
+
+    /// What a wake-up of a watched object does (M2).
+    #[inline]
+    pub(crate) fn epoll_callback(&mut self, epoll: u32, item: u32, key: Key) {
+        let set = &mut self.epolls[epoll];
+        let mask = set.items[item].mask;
+        let matches = match key {
+            Key::Any => !(mask - PRIVATE).is_empty(),
+            Key::In => mask.contains(EpollMask::IN),
+            Key::Out => mask.contains(EpollMask::OUT),
+            Key::Error => mask.contains(EpollMask::ERR),
+        };
+        if matches && !set.items[item].on_list {
+            set.push_back(item);
+            self.wake_one_sleeper(epoll);
+        }
+    }
+
+    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
+    fn wake_one_sleeper(&mut self, epoll: u32) {
+        for place in 0..self.epolls[epoll].sleepers.len() {
+            let thread = self.epolls[epoll].sleepers[place];
+            if self.threads[thread as usize].phase == Phase::Sleeping {
+                self.resume(thread);
+                return;
+            }
+        }
+    }
+
+    /// What an object is ready for (M1, kernel-semantics section 2).
+    fn readiness(&mut self, object: Object) -> EpollMask {
+        match object {
+            Object::Socket(socket) => self.socket_readiness(socket),
+            Object::Eventfd(eventfd) => match self.eventfds[eventfd].counter {
+                0 => EpollMask::OUT,
+                counter if counter >= u64::MAX - 1 => EpollMask::IN,
+                _ => EpollMask::IN | EpollMask::OUT,
+            },
+            Object::Standard | Object::Epoll(_) => EpollMask::empty(),
+        }
+    }
+
+    /// Pops items from the head, looks again, and reports what is still ready (M4).
+    fn epoll_harvest(&mut self, thread: u32, epoll: u32, events: &mut [EpollEvent]) -> usize {
+        let listed = self.epolls[epoll].ready;
+        if listed == 0 {
+            return 0;
+        }
+        let mut room = events.len();
+        if self.swarm.is_on(FaultKind::ShortBatches)
+            && room > 1
+            && self.fault(FaultKind::ShortBatches, thread)
+        {
+            room = 1 + self.draw_for(FaultKind::ShortBatches, "events of a short batch", thread, 4) as usize;
+            room = room.min(events.len());
+        }
+        let mut count = 0;
+        for _ in 0..listed {
+            if count == room {
+                break;
+            }
+            let item = self.epolls[epoll].head;
+            self.epolls[epoll].unlink(item);
+            let Item { object, mask, data, .. } = self.epolls[epoll].items[item];
+            let ready = self.readiness(object) & mask;
+            if ready.is_empty() {
+                continue;
+            }
+            events[count] = EpollEvent { events: ready.bits(), data };
+            count += 1;
+            if mask.contains(EpollMask::ONESHOT) {
+                self.epolls[epoll].items[item].mask = mask & PRIVATE;
+            } else if !mask.contains(EpollMask::ET) {
+                self.epolls[epoll].push_back(item);
+            }
+        }
+        if count > 1
+            && self.swarm.is_on(FaultKind::ReorderedBatches)
+            && self.fault(FaultKind::ReorderedBatches, thread)
+        {
+            for last in (1..count).rev() {
+                let other =
+                    self.draw_for(FaultKind::ReorderedBatches, "place in the batch", thread, last as u64 + 1);
+                events.swap(last, last - other as usize);
+            }
+        }
+        count
+    }
+
+    pub(crate) fn epoll_wait(
+        &mut self,
+        thread: u32,
+        epfd: Fd,
+        events: &mut [EpollEvent],
+        timeout_ms: i32,
+    ) -> Result<Wait, Errno> {
+        let epoll = self.epoll_behind(thread, epfd)?;
+        if events.is_empty() {
+            self.violate("illegal-call", ThreadId(thread), "a wait with no room for events".to_owned());
+            return Err(Errno::EINVAL);
+        }
+        let set = Object::Epoll(epoll);
+        let entered_again = self.threads[thread as usize].sleep;
+        if let Some(sleep) = entered_again {
+            if sleep.set != set {
+                let details = "a wait on one set while a wait on another sleeps".to_owned();
+                self.violate("illegal-call", ThreadId(thread), details);
+                return Err(Errno::EINVAL);
+            }
+            if self.threads[thread as usize].phase == Phase::Sleeping {
+                return Ok(Wait::Parked);
+            }
+            if sleep.stalled {
+                return Ok(Wait::Ready(self.bring_back_batch(thread, events)));
+            }
+        } else {
+            self.spend(thread, cost::WAIT);
+        }
+        let count = self.epoll_harvest(thread, epoll, events);
+        if count > 0 {
+            let began = entered_again.map_or(self.now, |sleep| sleep.began);
+            self.end_epoll_sleep(thread, epoll, entered_again.is_some());
+            self.spend(thread, cost::WAIT_EVENT * count as u64);
+            if self.epolls[epoll].head != NONE {
+                self.wake_one_sleeper(epoll);
+            }
+            if timeout_ms != 0 && self.fault(FaultKind::StaleBatches, thread) {
+                let held = &mut self.threads[thread as usize].held_events;
+                held.clear();
+                held.extend_from_slice(&events[..count]);
+                self.stall(thread, set, began, wait_arguments(timeout_ms, events.len()));
+                return Ok(Wait::Parked);
+            }
+            return Ok(Wait::Ready(count));
+        }
+        if entered_again.is_some() {
+            if let Some(end) = self.end_of_sleep(thread) {
+                self.end_epoll_sleep(thread, epoll, true);
+                return end.map(Wait::Ready);
+            }
+            self.sleep_on(thread);
+            return Ok(Wait::Parked);
+        }
+        if timeout_ms == 0 {
+            return Ok(Wait::Ready(0));
+        }
+        let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
+        self.epolls[epoll].sleepers.push(thread);
+        self.fall_asleep(thread, set, timeout_ns, wait_arguments(timeout_ms, events.len()));
+        Ok(Wait::Parked)
+    }
+
+    fn end_epoll_sleep(&mut self, thread: u32, epoll: u32, slept: bool) {
+        if slept {
+            let sleepers = &mut self.epolls[epoll].sleepers;
+            if let Some(place) = sleepers.iter().position(|&sleeper| sleeper == thread) {
+                sleepers.remove(place);
+            }
+            self.wake_up(thread);
+        }
+    }
+
+    fn bring_back_batch(&mut self, thread: u32, events: &mut [EpollEvent]) -> usize {
+        self.wake_up(thread);
+        let held = &self.threads[thread as usize].held_events;
+        let count = held.len().min(events.len());
+        events[..count].copy_from_slice(&held[..count]);
+        count
+    }
+
+    /// Closes the instance: its items go; a thread that sleeps in it sleeps on (E40).
+    pub(crate) fn epoll_close(&mut self, epoll: u32) {
+        let items: Vec<u32> = self.epolls[epoll].items.iter().map(|(item, _)| item).collect();
+        for item in items {
+            self.epoll_remove(epoll, item);
+        }
+        if self.epolls[epoll].sleepers.is_empty() {
+            self.epolls.remove(epoll);
+        }
+    }
+}
+
+pub(crate) fn wait_arguments(timeout_ms: i32, room: usize) -> [u64; 2] {
+    [u64::from(timeout_ms.cast_unsigned()), room as u64]
+}

@@ -1,0 +1,150 @@
+//! eventfd(2), and the handles that wake a loop from other threads.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reactor::sys::{Errno, Fd, Wake, WakeTarget};
+
+use super::watch::{Key, Watchers};
+use super::{Object, cost};
+use crate::schedule::ThreadId;
+use crate::world::World;
+
+#[derive(Debug)]
+pub(crate) struct Eventfd {
+    pub(crate) host: u32,
+    /// Distinguishes it from later tenants of its place.
+    pub(crate) serial: u64,
+    pub(crate) counter: u64,
+    pub(crate) watchers: Watchers,
+}
+
+/// What a wake handle reaches, by place and serial, so that a handle which outlives its target is harmless.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct WakePost {
+    object: Object,
+    serial: u64,
+    ident: u64,
+}
+
+/// Wakes that the world has not seen yet. Handles live outside the world, in any thread.
+#[derive(Debug, Default)]
+pub(crate) struct WakeInbox {
+    posted: AtomicBool,
+    posts: Mutex<Vec<WakePost>>,
+}
+
+impl WakeInbox {
+    #[inline]
+    pub(crate) fn has_posts(&self) -> bool {
+        self.posted.load(Ordering::Acquire)
+    }
+
+    fn posts(&self) -> std::sync::MutexGuard<'_, Vec<WakePost>> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct SimWake {
+    inbox: Arc<WakeInbox>,
+    post: WakePost,
+}
+
+impl Wake for SimWake {
+    fn wake(&self) {
+        self.inbox.posts().push(self.post);
+        self.inbox.posted.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for SimWake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SimWake").field(&self.post).finish()
+    }
+}
+
+impl World {
+    pub(crate) fn eventfd_create(&mut self, thread: u32) -> Result<Fd, Errno> {
+        self.may_create(thread)?;
+        let host = self.threads[thread as usize].host;
+        let serial = self.next_serial();
+        let eventfd =
+            self.eventfds.insert(Eventfd { host, serial, counter: 0, watchers: Watchers::default() });
+        Ok(self.install(thread, Object::Eventfd(eventfd)))
+    }
+
+    pub(crate) fn eventfd_read(&mut self, thread: u32, fd: Fd) -> Result<u64, Errno> {
+        self.spend(thread, cost::EVENTFD);
+        let Object::Eventfd(eventfd) = self.object(thread, fd)? else {
+            self.violate(
+                "illegal-call",
+                ThreadId(thread),
+                format!("an eventfd read of {fd:?}, which is none"),
+            );
+            return Err(Errno::EINVAL);
+        };
+        let counter = std::mem::take(&mut self.eventfds[eventfd].counter);
+        if counter == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        // A read frees room, so it is an edge for who asked to write (W5).
+        self.wake(Object::Eventfd(eventfd), Key::Out);
+        self.progress(thread);
+        Ok(counter)
+    }
+
+    pub(crate) fn make_waker(&mut self, thread: u32, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
+        let post = match target {
+            WakeTarget::Eventfd(fd) => match self.object(thread, fd)? {
+                Object::Eventfd(eventfd) => WakePost {
+                    object: Object::Eventfd(eventfd),
+                    serial: self.eventfds[eventfd].serial,
+                    ident: 0,
+                },
+                _ => return Err(Errno::EINVAL),
+            },
+            WakeTarget::UserEvent { kqueue, ident } => self.user_event_post(thread, kqueue, ident)?,
+        };
+        Ok(Arc::new(SimWake { inbox: Arc::clone(&self.wakes), post }))
+    }
+
+    fn user_event_post(&mut self, thread: u32, kqueue: Fd, ident: u64) -> Result<WakePost, Errno> {
+        let _ = (ident, self.object(thread, kqueue)?);
+        Err(Errno::EINVAL)
+    }
+
+    /// Delivers the wakes that handles have posted since the last look.
+    #[cold]
+    pub(crate) fn deliver_wakes(&mut self) {
+        let inbox = Arc::clone(&self.wakes);
+        inbox.posted.store(false, Ordering::Release);
+        let mut posts = std::mem::take(&mut *inbox.posts());
+        for post in &posts {
+            self.deliver_wake(*post);
+        }
+        posts.clear();
+        let mut slot = inbox.posts();
+        if slot.is_empty() {
+            *slot = posts;
+        }
+    }
+
+    fn deliver_wake(&mut self, post: WakePost) {
+        match post.object {
+            Object::Eventfd(eventfd) => {
+                let Some(entry) = self.eventfds.get_mut(eventfd) else { return };
+                // A full counter already holds a wake-up (W2).
+                if entry.serial != post.serial || entry.counter >= u64::MAX - 1 {
+                    return;
+                }
+                entry.counter += 1;
+                let host = entry.host;
+                self.note(|| format!("eventfd of host {host} is written"));
+                self.progress_on_host(host);
+                self.wake(post.object, Key::In);
+            }
+            Object::Standard | Object::Socket(_) | Object::Epoll(_) => {}
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! connect(2), and what the network makes of it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use reactor::sys::{Errno, Fd};
+
+use super::socket::{Attempt, State};
+use super::stream::Stream;
+use super::watch::Key;
+use super::{Kernel, NONE, Object, cost};
+use crate::event::EventKind;
+use crate::fault::FaultKind;
+use crate::violation::Excuse;
+use crate::world::World;
+
+/// A connection: two streams, and the sockets at their ends.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Each carries what the side of its index sends.
+    pub(crate) streams: [Stream; 2],
+    /// [`NONE`] for a side that has not come to be, or has closed.
+    pub(crate) sockets: [u32; 2],
+    pub(crate) addresses: [SocketAddrV4; 2],
+    pub(crate) hosts: [u32; 2],
+    /// The socket that listened, and the serial of its listener.
+    pub(crate) listener: (u32, u64),
+    /// Queued events that name it.
+    pub(crate) events: u32,
+}
+
+/// When SYNs are sent, in seconds after the first; afterwards the attempt times out (T22, Linux 6.5 and later).
+const SYN_SECONDS: [u64; 11] = [0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67];
+const SYN_TIMEOUT_SECONDS: u64 = 131;
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl World {
+    pub(crate) fn connect(&mut self, thread: u32, fd: Fd, to: SocketAddrV4) -> Result<(), Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        let kernel = self.kernel_of(thread);
+        let socket = &self.sockets[id];
+        match (socket.state, socket.attempt) {
+            (State::Listening, _) | (_, Attempt::Known) => Err(Errno::EISCONN),
+            (State::SynSent, _) => Err(Errno::EALREADY),
+            (State::Connected, _) if kernel.is_bsd() => Err(Errno::EISCONN),
+            (State::Connected, _) => {
+                // The attempt has succeeded and this call is the first to say so (T16).
+                self.sockets[id].attempt = Attempt::Known;
+                self.progress(thread);
+                Ok(())
+            }
+            (State::Closed, Attempt::Started) if kernel.is_bsd() => {
+                Err(self.sockets[id].error.take().unwrap_or(Errno::EINVAL))
+            }
+            (State::Closed, Attempt::Started) => {
+                // The attempt has failed: the error, and the socket is fresh again (T19, T21).
+                let error = self.sockets[id].error.take().unwrap_or(Errno::ECONNABORTED);
+                self.make_fresh(id);
+                self.progress(thread);
+                Err(error)
+            }
+            (State::Closed, Attempt::None) => self.start_connecting(thread, id, to),
+        }
+    }
+
+    /// Back to a socket that has never been connected; unread data goes.
+    pub(crate) fn make_fresh(&mut self, id: u32) {
+        self.detach(id);
+        let socket = &mut self.sockets[id];
+        socket.attempt = Attempt::None;
+        socket.state = State::Closed;
+        socket.receive_shut = false;
+        socket.send_shut = false;
+        socket.fin_received = false;
+        socket.no_space = false;
+    }
+
+    fn start_connecting(&mut self, thread: u32, id: u32, to: SocketAddrV4) -> Result<(), Errno> {
+        self.spend(thread, cost::CONNECT);
+        let host = self.sockets[id].host;
+        let to_ip = if to.ip().is_unspecified() { Ipv4Addr::LOCALHOST } else { *to.ip() };
+        let to = SocketAddrV4::new(to_ip, to.port());
+        let local_ip = if to_ip.is_loopback() { to_ip } else { self.hosts[host as usize].ip };
+        let to_host = if to_ip.is_loopback() { Some(host) } else { self.host_at(to_ip) };
+        if to_host.is_none() && to_ip.octets()[0] != 10 {
+            return Err(Errno::ENETUNREACH);
+        }
+        let local = match self.sockets[id].local {
+            Some(address) if address.ip().is_unspecified() => SocketAddrV4::new(local_ip, address.port()),
+            Some(address) => address,
+            None => {
+                let port = self.ephemeral_port(host, 0).ok_or(Errno::EADDRNOTAVAIL)?;
+                SocketAddrV4::new(local_ip, port)
+            }
+        };
+        let storage = [self.storage.pop().unwrap_or_default(), self.storage.pop().unwrap_or_default()];
+        let receive_capacity = self.sockets[id].receive_capacity;
+        // What the other side can receive is known once it exists.
+        let mut streams = storage.map(|storage| Stream::new(receive_capacity, storage));
+        streams[0].holds_small = !self.sockets[id].no_delay;
+        let connection = self.connections.insert(Connection {
+            streams,
+            sockets: [id, NONE],
+            addresses: [local, to],
+            hosts: [host, to_host.unwrap_or(NONE)],
+            listener: (NONE, 0),
+            events: 0,
+        });
+        *self.hosts[host as usize].connection_ports.entry(local.port()).or_default() += 1;
+        let socket = &mut self.sockets[id];
+        socket.local = Some(local);
+        socket.connection = connection;
+        socket.side = 0;
+        socket.state = State::SynSent;
+        socket.attempt = Attempt::Started;
+        if to_host.is_none() {
+            let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
+            self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
+        } else if self.fault(FaultKind::FailedConnects, host) {
+            let errors = [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ETIMEDOUT];
+            let which = self.draw_for(FaultKind::FailedConnects, "which error", host, errors.len() as u64);
+            let after_ns = self.draw_for(FaultKind::FailedConnects, "when it fails", host, 3 * SECOND_NS);
+            let at = self.arrival(connection, 0).saturating_add(after_ns);
+            self.fail_attempt_at(connection, at, errors[which as usize], Excuse::ConnectFailed);
+        } else {
+            self.send_syn(connection, 0, self.now);
+        }
+        Err(Errno::EINPROGRESS)
+    }
+
+    fn fail_attempt_at(&mut self, connection: u32, at: u64, error: Errno, excuse: Excuse) {
+        self.excuse_connection(connection, excuse);
+        self.queue_connection_event(connection, at, EventKind::ConnectFailed { connection, error });
+    }
+
+    fn send_syn(&mut self, connection: u32, attempt: u32, first: u64) {
+        let host = self.connections[connection].hosts[0];
+        if self.fault(FaultKind::LostSyns, host) {
+            self.note(|| format!("the SYN of connection {connection} is lost"));
+            self.retry_syn(connection, attempt, first);
+            return;
+        }
+        let at = self.arrival(connection, 0);
+        self.queue_connection_event(connection, at, EventKind::Syn { connection, attempt });
+    }
+
+    /// The next SYN goes out on the client's schedule (T22, T32): whole seconds, never microseconds.
+    fn retry_syn(&mut self, connection: u32, attempt: u32, first: u64) {
+        let next = attempt as usize + 1;
+        match SYN_SECONDS.get(next) {
+            Some(seconds) => {
+                let at = (first + seconds * SECOND_NS).max(self.now + 1);
+                let latency_ns = self.arrival(connection, 0) - self.now;
+                let attempt = attempt + 1;
+                self.queue_connection_event(
+                    connection,
+                    at + latency_ns,
+                    EventKind::Syn { connection, attempt },
+                );
+            }
+            None => {
+                let at = first + SYN_TIMEOUT_SECONDS * SECOND_NS;
+                self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
+            }
+        }
+    }
+
+    pub(crate) fn syn_event(&mut self, connection: u32, attempt: u32) {
+        self.release_event(connection);
+        let Some(entry) = self.connections.get(connection) else { return };
+        let ([from, to], [_, host]) = (entry.addresses, entry.hosts);
+        let client = entry.sockets[0];
+        // A client that has given up never appears in the queue (T24).
+        if client == NONE || self.sockets[client].state != State::SynSent {
+            return;
+        }
+        let Some(listener) = self.find_listener(host, to, from) else {
+            let at = self.arrival(connection, 1);
+            self.fail_attempt_at(connection, at, Errno::ECONNREFUSED, Excuse::Refused);
+            return;
+        };
+        let entry = self.sockets[listener].listener.as_mut().expect("the listener was just found");
+        if entry.queue.len() as u64 + entry.half_open >= entry.limit {
+            self.note(|| format!("the accept queue of {to} is full: a SYN from {from} is dropped"));
+            let first = self.now.saturating_sub(SYN_SECONDS[attempt as usize] * SECOND_NS);
+            self.retry_syn(connection, attempt, first);
+            return;
+        }
+        entry.half_open += 1;
+        let serial = entry.serial;
+        self.connections[connection].listener = (listener, serial);
+        self.make_server_side(connection, listener, host, to);
+        let at = self.arrival(connection, 1);
+        self.queue_connection_event(connection, at, EventKind::SynAck { connection });
+    }
+
+    /// The accepting side's socket: it has the listener's options (T36).
+    fn make_server_side(&mut self, connection: u32, listener: u32, host: u32, local: SocketAddrV4) {
+        let id = self.new_socket(host);
+        let parent = &self.sockets[listener];
+        let (no_delay, reset_on_close) = (parent.no_delay, parent.reset_on_close);
+        let (send, receive) = (parent.send_capacity, parent.receive_capacity);
+        let socket = &mut self.sockets[id];
+        socket.state = State::Connected;
+        socket.attempt = Attempt::Known;
+        socket.connection = connection;
+        socket.side = 1;
+        socket.local = Some(local);
+        socket.no_delay = no_delay;
+        socket.reset_on_close = reset_on_close;
+        socket.send_capacity = send;
+        socket.receive_capacity = receive;
+        let entry = &mut self.connections[connection];
+        entry.sockets[1] = id;
+        entry.streams[1].holds_small = !no_delay;
+        let stream = &mut entry.streams[0];
+        stream.receive_capacity = receive;
+        stream.window_end = receive;
+        stream.window_told = receive;
+    }
+
+    pub(crate) fn syn_ack_event(&mut self, connection: u32) {
+        self.release_event(connection);
+        let Some(entry) = self.connections.get(connection) else { return };
+        let [client, server] = entry.sockets;
+        if client == NONE || self.sockets[client].state != State::SynSent {
+            if server != NONE {
+                self.forget_half_open(connection);
+                self.abort_socket(server);
+            }
+            return;
+        }
+        let socket = &mut self.sockets[client];
+        socket.state = State::Connected;
+        // A shutdown before connect has left its mark (T26): the stream is finished from the start.
+        let finished = socket.send_shut;
+        let at = self.arrival(connection, 0);
+        self.connections[connection].streams[0].last_arrival = at;
+        self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
+        if finished {
+            self.connections[connection].streams[0].finished = true;
+            self.transmit(connection, 0);
+        }
+        self.wake(Object::Socket(client), Key::Any);
+    }
+
+    /// The client went away before the handshake was complete.
+    fn forget_half_open(&mut self, connection: u32) {
+        let (listener, serial) = self.connections[connection].listener;
+        let listens = self.sockets.get_mut(listener).and_then(|socket| socket.listener.as_mut());
+        if let Some(listener) = listens.filter(|listener| listener.serial == serial) {
+            listener.half_open -= 1;
+        }
+    }
+
+    pub(crate) fn connect_failed_event(&mut self, connection: u32, error: Errno) {
+        self.release_event(connection);
+        let Some(entry) = self.connections.get(connection) else { return };
+        let client = entry.sockets[0];
+        if client != NONE && self.sockets[client].state == State::SynSent {
+            self.note(|| format!("connection attempt {connection} fails: {}", error.name()));
+            self.end_socket(client, Some(error));
+        }
+    }
+
+    /// When something sent now by this side of the connection arrives at the other.
+    pub(crate) fn arrival(&mut self, connection: u32, side: usize) -> u64 {
+        let [a, b] = self.connections[connection].hosts;
+        let (from, to) = if side == 0 { (a, b) } else { (b, a) };
+        self.arrival_between(connection * 2 + side as u32, from, to)
+    }
+
+    /// Records for both ends why their stream may end early.
+    pub(crate) fn excuse_connection(&mut self, connection: u32, excuse: Excuse) {
+        let [client, server] = self.connections[connection].addresses;
+        self.excuses.entry((client, server)).or_insert(excuse);
+        self.excuses.entry((server, client)).or_insert(excuse);
+    }
+
+    pub(crate) fn excuse_socket(&mut self, socket: u32, excuse: Excuse) {
+        let connection = self.sockets[socket].connection;
+        if self.connections.get(connection).is_some() {
+            self.excuse_connection(connection, excuse);
+        }
+    }
+
+    /// The kernel of the host that an end of a connection is on.
+    pub(crate) fn kernel_at(&self, socket: u32) -> Kernel {
+        self.hosts[self.sockets[socket].host as usize].kernel
+    }
+}

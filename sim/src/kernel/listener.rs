@@ -1,0 +1,298 @@
+//! bind(2), listen(2), accept4(2): ports, and the queue of connections that nobody has accepted yet.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use reactor::sys::{Accepted, Errno, Fd};
+
+use super::socket::{Attempt, State};
+use super::watch::Key;
+use super::{Kernel, NONE, Object, cost};
+use crate::decision::seed::mix;
+use crate::fault::FaultKind;
+use crate::schedule::ThreadId;
+use crate::violation::Excuse;
+use crate::world::World;
+
+/// What listen(2) adds to a socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Distinguishes it from later listeners of the same socket.
+    pub(crate) serial: u64,
+    /// Connections admitted at most, handshakes under way included.
+    pub(crate) limit: u64,
+    pub(crate) half_open: u64,
+    /// Sockets of completed handshakes, in the order of completion (T33).
+    pub(crate) queue: VecDeque<u32>,
+}
+
+const SOMAXCONN: u32 = 4096;
+
+/// First and one past the last ephemeral port: Linux's default range.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+
+/// T30, T31.
+fn admitted(kernel: Kernel, backlog: u32) -> u64 {
+    let backlog = u64::from(backlog.min(SOMAXCONN));
+    match kernel {
+        Kernel::Linux => backlog + 1,
+        Kernel::Freebsd => backlog * 3 / 2 + 1,
+        Kernel::Macos if backlog == 0 => u64::from(SOMAXCONN),
+        Kernel::Macos => backlog,
+    }
+}
+
+impl World {
+    pub(crate) fn bind(&mut self, thread: u32, fd: Fd, address: SocketAddrV4) -> Result<(), Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        let host = self.sockets[id].host;
+        if self.sockets[id].local.is_some() || self.sockets[id].state != State::Closed {
+            return Err(Errno::EINVAL);
+        }
+        if !self.is_local(host, *address.ip()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let port = match address.port() {
+            0 => self.ephemeral_port(host, 1).ok_or(Errno::EADDRINUSE)?,
+            port => port,
+        };
+        let address = SocketAddrV4::new(*address.ip(), port);
+        if self.conflicts(host, id, address) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.take_port(id, address);
+        Ok(())
+    }
+
+    fn take_port(&mut self, id: u32, address: SocketAddrV4) {
+        let host = self.sockets[id].host;
+        self.sockets[id].local = Some(address);
+        self.hosts[host as usize].bound.entry(address.port()).or_default().push(id);
+    }
+
+    /// Gives back the port that bind(2) or listen(2) took.
+    pub(crate) fn release_port(&mut self, id: u32) {
+        let socket = &self.sockets[id];
+        let Some(address) = socket.local else { return };
+        let bound = &mut self.hosts[socket.host as usize].bound;
+        if let Some(sockets) = bound.get_mut(&address.port()) {
+            sockets.retain(|&other| other != id);
+            if sockets.is_empty() {
+                bound.remove(&address.port());
+            }
+        }
+    }
+
+    pub(crate) fn is_local(&self, host: u32, ip: Ipv4Addr) -> bool {
+        ip.is_unspecified() || ip.is_loopback() || ip == self.hosts[host as usize].ip
+    }
+
+    /// T12 to T14: who may share a port.
+    fn conflicts(&self, host: u32, id: u32, address: SocketAddrV4) -> bool {
+        let socket = &self.sockets[id];
+        let Some(others) = self.hosts[host as usize].bound.get(&address.port()) else { return false };
+        others.iter().filter(|&&other| other != id).any(|&other| {
+            let other = &self.sockets[other];
+            let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
+            let overlap = theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
+            let shared = (socket.reuse_port && other.reuse_port)
+                || (socket.reuse_address && other.reuse_address && other.listener.is_none());
+            overlap && !shared
+        })
+    }
+
+    /// The next free port of the range with this parity: bind takes odd ones, connect even ones (T4).
+    pub(crate) fn ephemeral_port(&mut self, host: u32, parity: u16) -> Option<u16> {
+        let (first, end) = EPHEMERAL;
+        let host = &mut self.hosts[host as usize];
+        for _ in first..end {
+            let port = host.next_port;
+            host.next_port = if port + 1 >= end { first } else { port + 1 };
+            let free = !host.bound.contains_key(&port) && !host.connection_ports.contains_key(&port);
+            if free && port % 2 == parity {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn listen(&mut self, thread: u32, fd: Fd, backlog: u32) -> Result<(), Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        let limit = admitted(self.kernel_of(thread), backlog);
+        if let Some(listener) = &mut self.sockets[id].listener {
+            listener.limit = limit;
+            return Ok(());
+        }
+        if self.sockets[id].state != State::Closed {
+            return Err(Errno::EINVAL);
+        }
+        let host = self.sockets[id].host;
+        match self.sockets[id].local {
+            None => {
+                let port = self.ephemeral_port(host, 1).ok_or(Errno::EADDRINUSE)?;
+                self.take_port(id, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+            }
+            Some(address) => {
+                let others = self.hosts[host as usize].bound.get(&address.port());
+                let taken = others.into_iter().flatten().filter(|&&other| other != id).any(|&other| {
+                    let other = &self.sockets[other];
+                    let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
+                    let overlap =
+                        theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
+                    let shared = self.sockets[id].reuse_port && other.reuse_port;
+                    other.listener.is_some() && overlap && !shared
+                });
+                if taken {
+                    return Err(Errno::EADDRINUSE);
+                }
+            }
+        }
+        let serial = self.next_serial();
+        let socket = &mut self.sockets[id];
+        socket.state = State::Listening;
+        socket.listener = Some(Box::new(Listener { serial, limit, half_open: 0, queue: VecDeque::new() }));
+        Ok(())
+    }
+
+    /// The listener that a SYN for this address reaches. Several listeners of one port share by hash on Linux and
+    /// FreeBSD (T13); macOS gives everything to the first.
+    pub(crate) fn find_listener(&self, host: u32, to: SocketAddrV4, from: SocketAddrV4) -> Option<u32> {
+        let host = &self.hosts[host as usize];
+        let bound = host.bound.get(&to.port())?;
+        let mut exact = false;
+        let mut found = 0_u64;
+        for &id in bound {
+            let socket = &self.sockets[id];
+            let Some(local) = socket.local.filter(|_| socket.listener.is_some()) else { continue };
+            if local.ip() == to.ip() && !exact {
+                (exact, found) = (true, 0);
+            }
+            found += u64::from(local.ip() == to.ip() || (!exact && local.ip().is_unspecified()));
+        }
+        if found == 0 {
+            return None;
+        }
+        let hash =
+            mix(crate::trace::word_of_address(from) ^ crate::trace::word_of_address(to).rotate_left(16));
+        let chosen = if host.kernel == Kernel::Macos { 0 } else { hash % found };
+        let matching = bound.iter().copied().filter(|&id| {
+            let socket = &self.sockets[id];
+            let local = socket.local.filter(|_| socket.listener.is_some());
+            local.is_some_and(|local| local.ip() == to.ip() || (!exact && local.ip().is_unspecified()))
+        });
+        matching.into_iter().nth(usize::try_from(chosen).ok()?)
+    }
+
+    pub(crate) fn accept(&mut self, thread: u32, fd: Fd) -> Result<Accepted, Errno> {
+        self.spend(thread, cost::RECV);
+        let id = self.socket_behind(thread, fd)?;
+        let kernel = self.kernel_of(thread);
+        let Some(listener) = &self.sockets[id].listener else {
+            self.violate(
+                "illegal-call",
+                ThreadId(thread),
+                format!("accept on {fd:?}, which does not listen"),
+            );
+            return Err(Errno::EINVAL);
+        };
+        let empty = listener.queue.is_empty();
+        if kernel == Kernel::Macos && empty {
+            return Err(Errno::EAGAIN);
+        }
+        // The number is reserved first, so a full table answers EMFILE whatever the queue holds (T35).
+        if let Err(error) = self.may_create(thread) {
+            if kernel == Kernel::Macos {
+                // ... but macOS has already taken the connection out, and drops it.
+                let lost = self.take_queued(id);
+                self.note(|| format!("{} at accept loses a connection", error.name()));
+                self.excuse_socket(lost, Excuse::AbortedAtAccept);
+                self.abort_socket(lost);
+            }
+            return Err(error);
+        }
+        if empty {
+            return Err(Errno::EAGAIN);
+        }
+        self.progress(thread);
+        if self.fault(FaultKind::AcceptErrors, id) {
+            return Err(self.accept_error(id, kernel));
+        }
+        if self.fault(FaultKind::AcceptAborts, id) {
+            let queue = &self.sockets[id].listener.as_ref().expect("it listens").queue;
+            let first = queue[0];
+            self.excuse_socket(first, Excuse::Injected);
+            self.fail_socket(first, Errno::ECONNRESET);
+        }
+        let socket = self.take_queued(id);
+        let over = self.sockets[socket].state == State::Closed;
+        if over && kernel == Kernel::Freebsd {
+            self.abort_socket(socket);
+            return Err(Errno::ECONNABORTED);
+        }
+        self.spend(thread, cost::ACCEPT);
+        let connection = self.sockets[socket].connection;
+        let peer = self.connections[connection].addresses[0];
+        let fd = self.install(thread, Object::Socket(socket));
+        let peer = (!(over && kernel == Kernel::Macos)).then_some(SocketAddr::V4(peer));
+        Ok(Accepted { fd, peer })
+    }
+
+    fn take_queued(&mut self, id: u32) -> u32 {
+        let listener = self.sockets[id].listener.as_mut().expect("it listens");
+        listener.queue.pop_front().expect("a connection is queued")
+    }
+
+    /// An error of the queue's first connection, which goes with it (T44).
+    fn accept_error(&mut self, id: u32, kernel: Kernel) -> Errno {
+        let errors: &[Errno] = match kernel {
+            Kernel::Linux => &[
+                Errno::ECONNABORTED,
+                Errno::EPROTO,
+                Errno::ENETDOWN,
+                Errno::EHOSTUNREACH,
+                Errno::ENETUNREACH,
+            ],
+            Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
+        };
+        let which = self.draw_for(FaultKind::AcceptErrors, "which error", id, errors.len() as u64);
+        let error = errors[which as usize];
+        let lost = self.take_queued(id);
+        self.note(|| format!("accept reports {} and its connection is gone", error.name()));
+        self.excuse_socket(lost, Excuse::AbortedAtAccept);
+        self.abort_socket(lost);
+        error
+    }
+
+    /// Stops listening: every queued connection is reset (T42).
+    pub(crate) fn close_listener(&mut self, id: u32) {
+        let Some(listener) = self.sockets[id].listener.take() else { return };
+        self.release_port(id);
+        for socket in listener.queue {
+            self.excuse_socket(socket, Excuse::ListenerClosed);
+            self.abort_socket(socket);
+        }
+    }
+
+    /// The handshake is complete: the connection enters the accept queue, or is reset if its listener has gone.
+    pub(crate) fn handshake_ack_event(&mut self, connection: u32) {
+        self.release_event(connection);
+        let Some(entry) = self.connections.get(connection) else { return };
+        let socket = entry.sockets[1];
+        if socket == NONE {
+            return;
+        }
+        let (listener, serial) = entry.listener;
+        let listens = self.sockets.get_mut(listener).and_then(|socket| socket.listener.as_mut());
+        let Some(listener_entry) = listens.filter(|listener| listener.serial == serial) else {
+            self.excuse_socket(socket, Excuse::ListenerClosed);
+            self.abort_socket(socket);
+            return;
+        };
+        listener_entry.half_open -= 1;
+        listener_entry.queue.push_back(socket);
+        self.sockets[socket].attempt = Attempt::Known;
+        self.wake(Object::Socket(listener), Key::In);
+    }
+}

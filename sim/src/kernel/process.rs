@@ -1,0 +1,159 @@
+//! A process's descriptor table.
+
+use reactor::sys::{Errno, Fd};
+
+use super::Object;
+use crate::fault::FaultKind;
+use crate::schedule::ThreadId;
+use crate::world::World;
+
+/// The first number that a process can get: 0, 1 and 2 are taken.
+const FIRST: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    descriptors: Vec<Option<Object>>,
+    /// No number below it is free.
+    lowest: usize,
+    /// The descriptor limit: numbers are below it.
+    pub(crate) limit: usize,
+    /// The limit outside of faults.
+    pub(crate) limit_at_rest: usize,
+}
+
+impl Process {
+    pub(crate) fn new(limit: usize) -> Process {
+        Process {
+            descriptors: vec![Some(Object::Standard); FIRST],
+            lowest: FIRST,
+            limit,
+            limit_at_rest: limit,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, fd: Fd) -> Option<Object> {
+        let number = usize::try_from(fd.as_raw()).ok()?;
+        *self.descriptors.get(number)?
+    }
+
+    /// The lowest free number, if the limit allows it (T1).
+    pub(crate) fn lowest_free(&mut self) -> Option<usize> {
+        while self.descriptors.get(self.lowest).is_some_and(Option::is_some) {
+            self.lowest += 1;
+        }
+        (self.lowest < self.limit).then_some(self.lowest)
+    }
+
+    pub(crate) fn install(&mut self, object: Object) -> Option<Fd> {
+        let number = self.lowest_free()?;
+        if number == self.descriptors.len() {
+            self.descriptors.push(None);
+        }
+        self.descriptors[number] = Some(object);
+        Some(Fd::from_raw(i32::try_from(number).expect("the limit is far below")))
+    }
+
+    pub(crate) fn remove(&mut self, fd: Fd) -> Option<Object> {
+        let object = self.get(fd)?;
+        let number = usize::try_from(fd.as_raw()).ok()?;
+        if number < FIRST {
+            return None;
+        }
+        self.descriptors[number] = None;
+        self.lowest = self.lowest.min(number);
+        Some(object)
+    }
+
+    /// The numbers in use beyond the first three.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (Fd, Object)> + '_ {
+        self.descriptors
+            .iter()
+            .enumerate()
+            .skip(FIRST)
+            .filter_map(|(number, object)| Some((Fd::from_raw(i32::try_from(number).ok()?), (*object)?)))
+    }
+
+    /// One above the highest number in use.
+    pub(crate) fn height(&self) -> usize {
+        self.descriptors.iter().rposition(Option::is_some).map_or(0, |number| number + 1)
+    }
+}
+
+impl World {
+    /// The object behind a descriptor; a number that is not open is an error of the caller's.
+    #[inline]
+    pub(crate) fn object(&mut self, thread: u32, fd: Fd) -> Result<Object, Errno> {
+        let host = self.threads[thread as usize].host;
+        match self.hosts[host as usize].process.get(fd) {
+            Some(object) => Ok(object),
+            None => {
+                self.violate(
+                    "closed-descriptor",
+                    ThreadId(thread),
+                    format!("a call on {fd:?}, which is not open"),
+                );
+                Err(Errno::EBADF)
+            }
+        }
+    }
+
+    /// The socket behind a descriptor.
+    #[inline]
+    pub(crate) fn socket_behind(&mut self, thread: u32, fd: Fd) -> Result<u32, Errno> {
+        match self.object(thread, fd)? {
+            Object::Socket(socket) => Ok(socket),
+            _ => {
+                self.violate(
+                    "illegal-call",
+                    ThreadId(thread),
+                    format!("a socket call on {fd:?}, which is none"),
+                );
+                Err(Errno::ENOTSOCK)
+            }
+        }
+    }
+
+    /// Whether a creating call may go on: the descriptor limit, and the rare errors of exhausted systems.
+    pub(crate) fn may_create(&mut self, thread: u32) -> Result<(), Errno> {
+        let host = self.threads[thread as usize].host;
+        if self.hosts[host as usize].process.lowest_free().is_none() {
+            return Err(Errno::EMFILE);
+        }
+        if self.fault(FaultKind::CreationErrors, host) {
+            let errors = [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+            return Err(errors[self.draw_for(FaultKind::CreationErrors, "which error", host, 3) as usize]);
+        }
+        self.maybe_lower_limit(host);
+        Ok(())
+    }
+
+    /// Puts an object into the table, after [`World::may_create`] has agreed.
+    pub(crate) fn install(&mut self, thread: u32, object: Object) -> Fd {
+        let host = self.threads[thread as usize].host;
+        let process = &mut self.hosts[host as usize].process;
+        process.install(object).expect("a free number was found before the object was made")
+    }
+
+    /// Lowers the limit to just above what is open, for some time. The call under way still succeeds.
+    fn maybe_lower_limit(&mut self, host: u32) {
+        let process = &self.hosts[host as usize].process;
+        if process.limit < process.limit_at_rest || !self.fault(FaultKind::DescriptorLimits, host) {
+            return;
+        }
+        let spare = 1 + self.draw_for(FaultKind::DescriptorLimits, "descriptors left", host, 3) as usize;
+        let most_ns = 200_000_000;
+        let lasts_ns = 1_000_000 + self.draw_for(FaultKind::DescriptorLimits, "how long", host, most_ns);
+        let process = &mut self.hosts[host as usize].process;
+        process.limit = (process.height() + spare).min(process.limit_at_rest);
+        let limit = process.limit;
+        self.note(|| format!("the descriptor limit of host {host} drops to {limit} for {lasts_ns} ns"));
+        self.queue_event(self.now + lasts_ns, crate::event::EventKind::LimitRises { host });
+    }
+
+    pub(crate) fn limit_rises_event(&mut self, host: u32) {
+        let process = &mut self.hosts[host as usize].process;
+        process.limit = process.limit_at_rest;
+        self.note(|| format!("the descriptor limit of host {host} rises again"));
+    }
+}

@@ -1,0 +1,264 @@
+//! A TCP socket: its states, its one error slot, and what it is ready for.
+
+use std::net::SocketAddrV4;
+
+use reactor::sys::{EpollMask, Errno, Family, Fd, SocketOption};
+
+use super::listener::Listener;
+use super::watch::Watchers;
+use super::{NONE, Object, cost};
+use crate::fault::FaultKind;
+use crate::weather::Weather;
+use crate::world::World;
+
+/// The state of the protocol, as far as calls can tell.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Fresh, or over.
+    Closed,
+    Listening,
+    SynSent,
+    /// From the handshake to the end of both directions.
+    Connected,
+}
+
+/// How far the process has taken its connection attempt; what connect(2) answers depends on it (T16 to T21).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Attempt {
+    None,
+    /// Started, and the process has not yet learnt how it ended.
+    Started,
+    /// The process knows that it is connected.
+    Known,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) host: u32,
+    pub(crate) state: State,
+    pub(crate) attempt: Attempt,
+    /// The pending error: one slot, which the next taker empties (T51).
+    pub(crate) error: Option<Errno>,
+    /// Nothing more is received: FIN, reset, or local SHUT_RD.
+    pub(crate) receive_shut: bool,
+    /// Nothing more is sent: local SHUT_WR, or reset.
+    pub(crate) send_shut: bool,
+    /// The peer's FIN came before anything worse (T50).
+    pub(crate) fin_received: bool,
+    /// A sender ran out of room and is owed a wake-up (M5).
+    pub(crate) no_space: bool,
+    /// Watchers that want to hear of every acknowledgement: armed write knotes (K10).
+    pub(crate) write_knotes: u32,
+    pub(crate) connection: u32,
+    /// 0 for the side that connected, 1 for the side that accepted.
+    pub(crate) side: u8,
+    pub(crate) local: Option<SocketAddrV4>,
+    pub(crate) reuse_address: bool,
+    pub(crate) reuse_port: bool,
+    pub(crate) no_delay: bool,
+    pub(crate) reset_on_close: bool,
+    pub(crate) send_capacity: u64,
+    pub(crate) receive_capacity: u64,
+    pub(crate) listener: Option<Box<Listener>>,
+    pub(crate) watchers: Watchers,
+}
+
+impl Socket {
+    /// The stream that it sends on, in the table of connections.
+    #[inline]
+    pub(crate) fn outgoing(&self) -> usize {
+        usize::from(self.side)
+    }
+
+    #[inline]
+    pub(crate) fn incoming(&self) -> usize {
+        1 - usize::from(self.side)
+    }
+}
+
+/// The kernel's smallest buffers (T54).
+const SEND_CAPACITY_MIN: u64 = 4_608;
+const RECEIVE_CAPACITY_MIN: u64 = 2_304;
+const CAPACITY_MAX: u64 = 8 << 20;
+const CAPACITY_DEFAULT: u64 = 256 << 10;
+
+impl World {
+    pub(crate) fn socket_create(&mut self, thread: u32, family: Family) -> Result<Fd, Errno> {
+        self.spend(thread, cost::CREATE);
+        self.may_create(thread)?;
+        if family != Family::V4 {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let host = self.threads[thread as usize].host;
+        let socket = self.new_socket(host);
+        Ok(self.install(thread, Object::Socket(socket)))
+    }
+
+    pub(crate) fn new_socket(&mut self, host: u32) -> u32 {
+        let send_capacity = self.draw_capacity(host, SEND_CAPACITY_MIN);
+        let receive_capacity = self.draw_capacity(host, RECEIVE_CAPACITY_MIN);
+        self.sockets.insert(Socket {
+            host,
+            state: State::Closed,
+            attempt: Attempt::None,
+            error: None,
+            receive_shut: false,
+            send_shut: false,
+            fin_received: false,
+            no_space: false,
+            write_knotes: 0,
+            connection: NONE,
+            side: 0,
+            local: None,
+            reuse_address: false,
+            reuse_port: false,
+            no_delay: false,
+            reset_on_close: false,
+            send_capacity,
+            receive_capacity,
+            listener: None,
+            watchers: Watchers::default(),
+        })
+    }
+
+    fn draw_capacity(&mut self, host: u32, minimum: u64) -> u64 {
+        if let Some(bytes) = self.options.buffer_bytes {
+            return bytes.max(1);
+        }
+        if !self.fault(FaultKind::SmallBuffers, host) {
+            return CAPACITY_DEFAULT;
+        }
+        if self.swarm.weather == Weather::Tiny {
+            return 1 + self.draw_for(FaultKind::SmallBuffers, "bytes of a tiny buffer", host, 600);
+        }
+        let spread = minimum << self.draw_for(FaultKind::SmallBuffers, "scale of a buffer", host, 5);
+        minimum + self.draw_for(FaultKind::SmallBuffers, "bytes of a buffer", host, spread)
+    }
+
+    pub(crate) fn socket_option(&mut self, thread: u32, fd: Fd, option: SocketOption) -> Result<(), Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        let kernel = self.kernel_of(thread);
+        let socket = &mut self.sockets[id];
+        let over = socket.receive_shut && socket.send_shut;
+        if kernel == super::Kernel::Macos && over {
+            return Err(Errno::EINVAL);
+        }
+        match option {
+            SocketOption::ReuseAddress(on) => socket.reuse_address = on,
+            SocketOption::ReusePort(on) => socket.reuse_port = on,
+            SocketOption::NoDelay(on) => {
+                socket.no_delay = on;
+                let (connection, outgoing) = (socket.connection, socket.outgoing());
+                if connection != NONE {
+                    self.connections[connection].streams[outgoing].holds_small = !on;
+                    self.transmit(connection, outgoing);
+                }
+            }
+            SocketOption::ResetOnClose(on) => socket.reset_on_close = on,
+            SocketOption::V6Only(_) => return Err(Errno::ENOPROTOOPT),
+            SocketOption::KeepAlive(_) => {}
+            SocketOption::Congestion(_) if kernel == super::Kernel::Macos => return Err(Errno::ENOPROTOOPT),
+            SocketOption::Congestion(_) => {}
+            SocketOption::SendBufferBytes(bytes) => {
+                socket.send_capacity = buffer_capacity(kernel, bytes, SEND_CAPACITY_MIN);
+            }
+            SocketOption::ReceiveBufferBytes(bytes) => {
+                socket.receive_capacity = buffer_capacity(kernel, bytes, RECEIVE_CAPACITY_MIN);
+                let (connection, incoming, capacity) =
+                    (socket.connection, socket.incoming(), socket.receive_capacity);
+                if connection != NONE {
+                    self.connections[connection].streams[incoming].receive_capacity = capacity;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn socket_name(&mut self, thread: u32, fd: Fd) -> Result<SocketAddrV4, Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        Ok(self.sockets[id].local.unwrap_or(SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
+    pub(crate) fn socket_error(&mut self, thread: u32, fd: Fd) -> Result<Option<Errno>, Errno> {
+        self.spend(thread, cost::SETTING);
+        let id = self.socket_behind(thread, fd)?;
+        let socket = &mut self.sockets[id];
+        if socket.attempt == Attempt::Started && socket.state != State::SynSent {
+            self.progress(thread);
+        }
+        Ok(self.sockets[id].error.take())
+    }
+
+    /// Bytes that can be read, and whether they ever existed: a fresh socket has no stream.
+    #[inline]
+    pub(crate) fn readable(&self, id: u32) -> u64 {
+        let socket = &self.sockets[id];
+        match self.connections.get(socket.connection) {
+            Some(connection) => connection.streams[socket.incoming()].readable(),
+            None => 0,
+        }
+    }
+
+    /// Free room in the send buffer, in bytes, with every acknowledgement of by now taken in.
+    #[inline]
+    pub(crate) fn room(&mut self, id: u32) -> u64 {
+        let socket = &self.sockets[id];
+        let (outgoing, capacity) = (socket.outgoing(), socket.send_capacity);
+        match self.connections.get_mut(socket.connection) {
+            Some(connection) => {
+                let stream = &mut connection.streams[outgoing];
+                stream.settle(self.now);
+                capacity.saturating_sub(stream.queued())
+            }
+            None => capacity,
+        }
+    }
+
+    /// The one-third rule (T56): free space is at least half of what is queued.
+    #[inline]
+    pub(crate) fn is_writable(&mut self, id: u32) -> bool {
+        let room = self.room(id);
+        let queued = self.sockets[id].send_capacity.saturating_sub(room);
+        room > 0 && room >= queued / 2
+    }
+
+    /// The event bits of a socket, as tcp_poll computes them; finding no room arms the shortage flag (M5).
+    pub(crate) fn socket_readiness(&mut self, id: u32) -> EpollMask {
+        let socket = &self.sockets[id];
+        if let Some(listener) = &socket.listener {
+            return if listener.queue.is_empty() { EpollMask::empty() } else { EpollMask::IN };
+        }
+        let mut mask = EpollMask::empty();
+        if socket.state == State::Closed || (socket.receive_shut && socket.send_shut) {
+            mask |= EpollMask::HUP;
+        }
+        if socket.receive_shut {
+            mask |= EpollMask::IN | EpollMask::RDHUP;
+        }
+        if socket.error.is_some() {
+            mask |= EpollMask::ERR;
+        }
+        if socket.state == State::SynSent {
+            return mask;
+        }
+        let always_out = socket.send_shut || socket.state == State::Closed;
+        if self.readable(id) > 0 {
+            mask |= EpollMask::IN;
+        }
+        if always_out || self.is_writable(id) {
+            mask |= EpollMask::OUT;
+        } else {
+            self.sockets[id].no_space = true;
+            self.expect_ack(id);
+        }
+        mask
+    }
+}
+
+/// Linux doubles what was asked for (T54).
+fn buffer_capacity(kernel: super::Kernel, asked_bytes: u32, minimum: u64) -> u64 {
+    let asked = u64::from(asked_bytes);
+    if kernel.is_bsd() { asked.clamp(1, CAPACITY_MAX) } else { (asked * 2).clamp(minimum, CAPACITY_MAX) }
+}

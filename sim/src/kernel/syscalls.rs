@@ -1,0 +1,335 @@
+//! The seam, call by call: time is brought up to the caller's, the call is carried out and charged, the trace gets its
+//! word.
+
+use std::cell::RefMut;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reactor::sys::{
+    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Readiness, Shutdown, SocketOption,
+    Syscalls, Wait, Wake, WakeTarget,
+};
+use reactor::time::Instant;
+
+use super::epoll::wait_arguments;
+use super::{Kernel, cost};
+use crate::schedule::ThreadId;
+use crate::trace::{CallKind, CallRecord, Outcome, word_of_address};
+use crate::world::{SharedWorld, World};
+
+/// One thread's view of the world: the calls that it can make.
+#[derive(Clone, Debug)]
+pub struct SimSyscalls {
+    world: SharedWorld,
+    thread: ThreadId,
+    kernel: Kernel,
+}
+
+impl SimSyscalls {
+    pub(crate) fn new(world: SharedWorld, thread: ThreadId, kernel: Kernel) -> SimSyscalls {
+        SimSyscalls { world, thread, kernel }
+    }
+
+    /// The thread that makes these calls.
+    pub fn thread(&self) -> ThreadId {
+        self.thread
+    }
+
+    /// The world it lives in.
+    pub fn world(&self) -> &SharedWorld {
+        &self.world
+    }
+
+    /// Carries out one call that does not sleep.
+    #[inline]
+    fn call<R>(
+        &mut self,
+        call: CallKind,
+        fd: i32,
+        arguments: [u64; 2],
+        carry_out: impl FnOnce(&mut World, u32) -> Result<R, Errno>,
+        value: impl FnOnce(&R) -> u64,
+    ) -> Result<R, Errno> {
+        let mut world = self.world.enter(self.thread);
+        let began = world.now;
+        let result = carry_out(&mut world, self.thread.0);
+        let outcome = match &result {
+            Ok(result) => Outcome::Value(value(result)),
+            Err(error) => Outcome::Error(*error),
+        };
+        world.record(self.thread, call, fd, arguments, outcome, began);
+        self.leave(world);
+        result
+    }
+
+    /// Carries out one wait; what sleeps is not recorded until it ends.
+    #[inline]
+    fn wait(
+        &mut self,
+        call: CallKind,
+        fd: i32,
+        arguments: [u64; 2],
+        carry_out: impl FnOnce(&mut World, u32) -> Result<Wait, Errno>,
+    ) -> Result<Wait, Errno> {
+        let mut world = self.world.enter(self.thread);
+        let sleep = world.threads[self.thread.0 as usize].sleep;
+        let (began, arguments) = sleep.map_or((world.now, arguments), |sleep| (sleep.began, sleep.arguments));
+        let result = carry_out(&mut world, self.thread.0);
+        let outcome = match result {
+            Ok(Wait::Parked) => return result,
+            Ok(Wait::Ready(count)) => Outcome::Value(count as u64),
+            Err(error) => Outcome::Error(error),
+        };
+        world.record(self.thread, call, fd, arguments, outcome, began);
+        world.count_wait(self.thread.0);
+        self.leave(world);
+        result
+    }
+
+    #[inline]
+    fn leave(&self, mut world: RefMut<'_, World>) {
+        if world.may_run_actor_early(self.thread.0) {
+            drop(world);
+            self.world.run_early_actor(self.thread);
+        }
+    }
+
+    /// The address as the simulated network knows it: IPv4 only.
+    fn v4(address: &SocketAddr) -> Result<std::net::SocketAddrV4, Errno> {
+        match address {
+            SocketAddr::V4(address) => Ok(*address),
+            SocketAddr::V6(_) => Err(Errno::EAFNOSUPPORT),
+        }
+    }
+}
+
+impl World {
+    #[inline]
+    fn record(
+        &mut self,
+        thread: ThreadId,
+        call: CallKind,
+        fd: i32,
+        arguments: [u64; 2],
+        outcome: Outcome,
+        began: u64,
+    ) {
+        let ended = self.threads[thread.0 as usize].local;
+        let (began, ended) = (self.clock(began), self.clock(ended));
+        self.trace.call(CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome });
+    }
+
+    fn note_events(&mut self, events: &[EpollEvent]) {
+        for event in events {
+            let (bits, data) = (event.events, event.data);
+            self.trace.fold(data ^ u64::from(bits).rotate_left(48));
+            self.note(|| {
+                let mask = EpollMask::from_bits_retain(bits);
+                format!(
+                    "event data {data:#x}: {}",
+                    mask.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|")
+                )
+            });
+        }
+    }
+}
+
+fn nothing<R>(_: &R) -> u64 {
+    0
+}
+
+impl Syscalls for SimSyscalls {
+    fn clock_gettime(&mut self) -> Instant {
+        let mut world = self.world.enter(self.thread);
+        let now = world.clock(world.now);
+        world.spend(self.thread.0, cost::CLOCK);
+        let began = world.now;
+        world.record(self.thread, CallKind::ClockGettime, -1, [0; 2], Outcome::Value(now.as_ns()), began);
+        self.leave(world);
+        now
+    }
+
+    fn socket(&mut self, family: Family) -> Result<Fd, Errno> {
+        self.call(CallKind::Socket, -1, [0; 2], |world, thread| world.socket_create(thread, family), number)
+    }
+
+    fn setsockopt(&mut self, fd: Fd, option: SocketOption) -> Result<(), Errno> {
+        let arguments = option_words(option);
+        let carry_out = |world: &mut World, thread| world.socket_option(thread, fd, option);
+        self.call(CallKind::Setsockopt, fd.as_raw(), arguments, carry_out, nothing)
+    }
+
+    fn bind(&mut self, fd: Fd, address: &SocketAddr) -> Result<(), Errno> {
+        let address = SimSyscalls::v4(address)?;
+        let arguments = [word_of_address(address), 0];
+        let carry_out = |world: &mut World, thread| world.bind(thread, fd, address);
+        self.call(CallKind::Bind, fd.as_raw(), arguments, carry_out, nothing)
+    }
+
+    fn listen(&mut self, fd: Fd, backlog: u32) -> Result<(), Errno> {
+        let carry_out = |world: &mut World, thread| world.listen(thread, fd, backlog);
+        self.call(CallKind::Listen, fd.as_raw(), [u64::from(backlog), 0], carry_out, nothing)
+    }
+
+    fn accept4(&mut self, fd: Fd) -> Result<Accepted, Errno> {
+        let carry_out = |world: &mut World, thread| world.accept(thread, fd);
+        self.call(CallKind::Accept4, fd.as_raw(), [0; 2], carry_out, |accepted| number(&accepted.fd))
+    }
+
+    fn connect(&mut self, fd: Fd, address: &SocketAddr) -> Result<(), Errno> {
+        let address = SimSyscalls::v4(address)?;
+        let arguments = [word_of_address(address), 0];
+        let carry_out = |world: &mut World, thread| world.connect(thread, fd, address);
+        self.call(CallKind::Connect, fd.as_raw(), arguments, carry_out, nothing)
+    }
+
+    fn getsockname(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
+        let carry_out = |world: &mut World, thread| world.socket_name(thread, fd);
+        let value = |address: &std::net::SocketAddrV4| word_of_address(*address);
+        self.call(CallKind::Getsockname, fd.as_raw(), [0; 2], carry_out, value).map(SocketAddr::V4)
+    }
+
+    fn take_socket_error(&mut self, fd: Fd) -> Result<Option<Errno>, Errno> {
+        let carry_out = |world: &mut World, thread| world.socket_error(thread, fd);
+        let value = |error: &Option<Errno>| u64::from(error.is_some());
+        self.call(CallKind::TakeSocketError, fd.as_raw(), [0; 2], carry_out, value)
+    }
+
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let arguments = [buffer.len() as u64, 0];
+        let carry_out = |world: &mut World, thread| world.recv(thread, fd, buffer);
+        self.call(CallKind::Recv, fd.as_raw(), arguments, carry_out, |&count| count as u64)
+    }
+
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+        let arguments = [bytes.len() as u64, 1];
+        let carry_out = |world: &mut World, thread| world.send(thread, fd, &[IoSlice::new(bytes)]);
+        self.call(CallKind::Send, fd.as_raw(), arguments, carry_out, |&count| count as u64)
+    }
+
+    fn sendmsg(&mut self, fd: Fd, segments: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let length: usize = segments.iter().map(|segment| segment.len()).sum();
+        let arguments = [length as u64, segments.len() as u64];
+        let carry_out = |world: &mut World, thread| world.send(thread, fd, segments);
+        self.call(CallKind::Sendmsg, fd.as_raw(), arguments, carry_out, |&count| count as u64)
+    }
+
+    fn shutdown(&mut self, fd: Fd, how: Shutdown) -> Result<(), Errno> {
+        let word = match how {
+            Shutdown::Read => 0,
+            Shutdown::Write => 1,
+            Shutdown::Both => 2,
+        };
+        let carry_out = |world: &mut World, thread| world.shutdown(thread, fd, how);
+        self.call(CallKind::Shutdown, fd.as_raw(), [word, 0], carry_out, nothing)
+    }
+
+    fn close(&mut self, fd: Fd) -> Result<(), Errno> {
+        self.call(CallKind::Close, fd.as_raw(), [0; 2], |world, thread| world.close(thread, fd), nothing)
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.kernel.readiness()
+    }
+
+    fn epoll_create1(&mut self) -> Result<Fd, Errno> {
+        if self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        self.call(CallKind::EpollCreate1, -1, [0; 2], World::epoll_create, number)
+    }
+
+    fn epoll_ctl(
+        &mut self,
+        epoll: Fd,
+        operation: EpollOperation,
+        fd: Fd,
+        mask: EpollMask,
+        data: u64,
+    ) -> Result<(), Errno> {
+        if self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        let operation_word = match operation {
+            EpollOperation::Add => 0,
+            EpollOperation::Modify => 1,
+            EpollOperation::Delete => 2,
+        };
+        let target = u64::from(fd.as_raw().cast_unsigned() << 2);
+        let arguments = [operation_word | target | u64::from(mask.bits()) << 32, data];
+        let carry_out =
+            |world: &mut World, thread| world.epoll_control(thread, (epoll, operation, fd), mask, data);
+        self.call(CallKind::EpollCtl, epoll.as_raw(), arguments, carry_out, nothing)
+    }
+
+    fn epoll_wait(&mut self, epoll: Fd, events: &mut [EpollEvent], timeout_ms: i32) -> Result<Wait, Errno> {
+        if self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        let arguments = wait_arguments(timeout_ms, events.len());
+        self.wait(CallKind::EpollWait, epoll.as_raw(), arguments, |world, thread| {
+            let result = world.epoll_wait(thread, epoll, events, timeout_ms);
+            if let Ok(Wait::Ready(count)) = result {
+                world.note_events(&events[..count]);
+            }
+            result
+        })
+    }
+
+    fn eventfd(&mut self) -> Result<Fd, Errno> {
+        if self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        self.call(CallKind::Eventfd, -1, [0; 2], World::eventfd_create, number)
+    }
+
+    fn read_eventfd(&mut self, fd: Fd) -> Result<u64, Errno> {
+        if self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        let carry_out = |world: &mut World, thread| world.eventfd_read(thread, fd);
+        self.call(CallKind::ReadEventfd, fd.as_raw(), [0; 2], carry_out, |&sum| sum)
+    }
+
+    fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
+        let (fd, ident) = match target {
+            WakeTarget::Eventfd(fd) => (fd, 0),
+            WakeTarget::UserEvent { kqueue, ident } => (kqueue, ident),
+        };
+        let carry_out = |world: &mut World, thread| world.make_waker(thread, target);
+        self.call(CallKind::Waker, fd.as_raw(), [ident, 0], carry_out, nothing)
+    }
+
+    fn schedule_point(&mut self, site: &'static str) {
+        let mut world = self.world.enter(self.thread);
+        let _ = site;
+        self.leave_at_point(&mut world);
+    }
+}
+
+impl SimSyscalls {
+    fn leave_at_point(&self, world: &mut RefMut<'_, World>) {
+        // Entering has already delivered what was due and given actors their chance.
+        let thread = self.thread.0 as usize;
+        world.threads[thread].local += 1;
+    }
+}
+
+fn number(fd: &Fd) -> u64 {
+    u64::from(fd.as_raw().cast_unsigned())
+}
+
+fn option_words(option: SocketOption) -> [u64; 2] {
+    match option {
+        SocketOption::ReuseAddress(on) => [1, u64::from(on)],
+        SocketOption::ReusePort(on) => [2, u64::from(on)],
+        SocketOption::V6Only(on) => [3, u64::from(on)],
+        SocketOption::NoDelay(on) => [4, u64::from(on)],
+        SocketOption::KeepAlive(on) => [5, u64::from(on)],
+        SocketOption::SendBufferBytes(bytes) => [6, u64::from(bytes)],
+        SocketOption::ReceiveBufferBytes(bytes) => [7, u64::from(bytes)],
+        SocketOption::ResetOnClose(on) => [8, u64::from(on)],
+        SocketOption::Congestion(algorithm) => [9, algorithm as u64],
+    }
+}

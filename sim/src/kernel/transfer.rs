@@ -1,0 +1,322 @@
+//! recv(2) and send(2), and the segments and acknowledgements between them.
+
+use std::io::IoSlice;
+
+use reactor::sys::{Errno, Fd};
+
+use super::socket::State;
+use super::watch::Key;
+use super::{NONE, Object, cost};
+use crate::event::EventKind;
+use crate::fault::FaultKind;
+use crate::schedule::ThreadId;
+use crate::violation::Excuse;
+use crate::world::World;
+
+/// The longest segment, as segmentation offload makes them.
+const SEGMENT_BYTES_MAX: u64 = 65_536;
+/// Below this a segment is small, and waits if the socket allows that (T66).
+const SMALL_BYTES: u64 = 1_448;
+const DELAYED_ACK_NS: u64 = 40_000_000;
+/// sendmsg(2) takes no more segments than this (T64).
+const SEGMENTS_MAX: usize = 1_024;
+
+impl World {
+    pub(crate) fn recv(&mut self, thread: u32, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.spend(thread, cost::RECV);
+        let id = self.socket_behind(thread, fd)?;
+        let socket = &mut self.sockets[id];
+        if socket.state == State::Listening {
+            self.violate("illegal-call", ThreadId(thread), format!("recv on {fd:?}, which listens"));
+            return Err(Errno::ENOTCONN);
+        }
+        let (connection, incoming) = (socket.connection, socket.incoming());
+        if let Some(entry) = self.connections.get_mut(connection) {
+            let stream = &mut entry.streams[incoming];
+            if stream.readable() > 0 {
+                let count = stream.read_into(buffer);
+                let owes = stream.owes_window_update() && !stream.cut;
+                self.spend(thread, cost::RECV_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
+                self.progress(thread);
+                if owes {
+                    self.acknowledge(connection, incoming);
+                }
+                return Ok(count);
+            }
+        }
+        let kernel = self.kernel_of(thread);
+        let socket = &mut self.sockets[id];
+        let fin_first = socket.fin_received && !kernel.is_bsd();
+        let result = if fin_first {
+            Ok(0)
+        } else if let Some(error) = socket.error.take() {
+            Err(error)
+        } else if socket.receive_shut {
+            Ok(0)
+        } else if socket.state == State::Closed {
+            Err(Errno::ENOTCONN)
+        } else {
+            return Err(Errno::EAGAIN);
+        };
+        if result == Err(Errno::ENOTCONN) {
+            self.violate(
+                "illegal-call",
+                ThreadId(thread),
+                format!("recv on {fd:?}, which was never connected"),
+            );
+        }
+        self.progress(thread);
+        result
+    }
+
+    pub(crate) fn send(&mut self, thread: u32, fd: Fd, segments: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        self.spend(thread, cost::SEND);
+        let id = self.socket_behind(thread, fd)?;
+        if segments.len() > SEGMENTS_MAX {
+            return Err(Errno::EMSGSIZE);
+        }
+        self.may_send(thread, id)?;
+        let length: usize = segments.iter().map(|segment| segment.len()).sum();
+        if length == 0 {
+            return Ok(0);
+        }
+        let room = self.room(id);
+        let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
+        if count < length {
+            self.sockets[id].no_space = true;
+        }
+        if count == 0 {
+            self.expect_ack(id);
+            return Err(Errno::EAGAIN);
+        }
+        let socket = &self.sockets[id];
+        let (connection, side) = (socket.connection, socket.outgoing());
+        let stream = &mut self.connections[connection].streams[side];
+        let mut left = count;
+        for segment in segments {
+            let taken = segment.len().min(left);
+            stream.write(&segment[..taken]);
+            left -= taken;
+            if left == 0 {
+                break;
+            }
+        }
+        self.spend(thread, cost::SEND_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
+        self.progress(thread);
+        self.transmit(connection, side);
+        if count < length {
+            self.expect_ack(id);
+        }
+        Ok(count)
+    }
+
+    /// Whether the socket takes bytes at all, in the order in which each system looks (T60, T61).
+    fn may_send(&mut self, thread: u32, id: u32) -> Result<(), Errno> {
+        let bsd = self.kernel_of(thread).is_bsd();
+        let socket = &mut self.sockets[id];
+        if bsd {
+            if socket.send_shut {
+                return Err(Errno::EPIPE);
+            }
+            if let Some(error) = socket.error.take() {
+                return Err(error);
+            }
+        } else if let Some(error) = socket.error.take() {
+            return Err(error);
+        } else if socket.send_shut && socket.state != State::SynSent {
+            return Err(Errno::EPIPE);
+        }
+        match socket.state {
+            State::Connected => Ok(()),
+            State::SynSent => Err(Errno::EAGAIN),
+            State::Closed | State::Listening => {
+                self.violate(
+                    "illegal-call",
+                    ThreadId(thread),
+                    "send on a socket that is not connected".to_owned(),
+                );
+                Err(if bsd { Errno::ENOTCONN } else { Errno::EPIPE })
+            }
+        }
+    }
+
+    /// Sends what the window allows; schedules nothing but arrival times.
+    pub(crate) fn transmit(&mut self, connection: u32, side: usize) {
+        let entity = connection * 2 + side as u32;
+        loop {
+            let stream = &self.connections[connection].streams[side];
+            if stream.aborted || stream.cut || stream.sent >= stream.end() {
+                return;
+            }
+            let (sent, written) = (stream.sent, stream.written);
+            let mut end = written.min(stream.window_end).min(sent + SEGMENT_BYTES_MAX);
+            let length = end.saturating_sub(sent);
+            let only_fin = sent == written;
+            let small = stream.holds_small && length < SMALL_BYTES && sent > stream.acked && !stream.finished;
+            if (length == 0 && !only_fin) || small {
+                self.expect_stream_ack(connection, side);
+                return;
+            }
+            if length > 1 && self.fault(FaultKind::SplitSegments, entity) {
+                let shorter =
+                    self.draw_for(FaultKind::SplitSegments, "where a segment is cut", entity, length - 1);
+                end -= shorter;
+            }
+            let at = self.arrival(connection, side);
+            let stream = &mut self.connections[connection].streams[side];
+            if end == written && stream.finished {
+                end += 1;
+            }
+            let at = at.max(stream.last_arrival + 1);
+            stream.last_arrival = at;
+            stream.sent = end;
+            self.queue_connection_event(connection, at, EventKind::Segment { stream: entity, end });
+        }
+    }
+
+    pub(crate) fn segment_event(&mut self, stream: u32, end: u64) {
+        let (connection, side) = (stream / 2, (stream % 2) as usize);
+        self.release_event(connection);
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        let receiver = entry.sockets[1 - side];
+        let stream = &mut entry.streams[side];
+        if stream.cut {
+            return;
+        }
+        let data = end.min(stream.written) > stream.arrived;
+        let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
+        if gone {
+            if data || receiver != NONE {
+                // Nobody is there to take it: a reset comes back (T62, T77).
+                stream.cut = true;
+                self.excuse_connection(connection, Excuse::DataAfterClose);
+                self.send_reset(connection, 1 - side);
+            } else {
+                stream.arrived = end;
+                self.acknowledge(connection, side);
+            }
+            return;
+        }
+        if self.fault(FaultKind::InjectedResets, connection) {
+            self.note(|| format!("connection {connection} is reset from outside"));
+            self.excuse_connection(connection, Excuse::Injected);
+            self.fail_socket(receiver, Errno::ECONNRESET);
+            return;
+        }
+        if self.fault(FaultKind::FailedConnections, connection) {
+            let which = self.draw_for(FaultKind::FailedConnections, "which error", connection, 2);
+            let error = [Errno::ETIMEDOUT, Errno::EHOSTUNREACH][which as usize];
+            self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
+            self.excuse_connection(connection, Excuse::Injected);
+            self.end_socket(receiver, Some(error));
+            return;
+        }
+        let bsd = self.kernel_at(receiver).is_bsd();
+        let socket = &mut self.sockets[receiver];
+        if data && !bsd && socket.receive_shut && socket.send_shut && !socket.fin_received {
+            // Shut both ways and still sent to (T70).
+            self.excuse_connection(connection, Excuse::DataAfterClose);
+            self.fail_socket(receiver, Errno::ECONNRESET);
+            return;
+        }
+        let stream = &mut self.connections[connection].streams[side];
+        stream.arrived = end;
+        if stream.discards {
+            stream.read = end.min(stream.written);
+        }
+        let fin = stream.fin_arrived();
+        let socket = &mut self.sockets[receiver];
+        if fin {
+            socket.fin_received = true;
+            socket.receive_shut = true;
+        }
+        if self.trace.collects() {
+            let end_note = if fin { ", and its end" } else { "" };
+            let address = self.connections[connection].addresses[1 - side];
+            self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
+        }
+        self.acknowledge(connection, side);
+        if data {
+            self.wake(Object::Socket(receiver), Key::In);
+        }
+        if fin {
+            self.wake(Object::Socket(receiver), Key::Any);
+        }
+    }
+
+    /// The receiver of a stream acknowledges what it has, and tells its window.
+    pub(crate) fn acknowledge(&mut self, connection: u32, side: usize) {
+        let [a, b] = self.connections[connection].hosts;
+        let latency = if a == b { self.swarm.loopback } else { self.swarm.latency };
+        let mut at = self.now + latency.min_ns;
+        if self.fault(FaultKind::DelayedAcks, connection) {
+            at += DELAYED_ACK_NS;
+        }
+        self.connections[connection].streams[side].acknowledge(at);
+        if self.waits_for_ack(connection, side) {
+            self.expect_stream_ack(connection, side);
+        }
+    }
+
+    /// Whether the sender has a use for an acknowledgement at the time it comes, rather than when it next looks.
+    fn waits_for_ack(&self, connection: u32, side: usize) -> bool {
+        let entry = &self.connections[connection];
+        let stream = &entry.streams[side];
+        let sender = entry.sockets[side];
+        if stream.cut || stream.aborted {
+            return false;
+        }
+        let watched =
+            sender != NONE && (self.sockets[sender].no_space || self.sockets[sender].write_knotes > 0);
+        stream.sent < stream.end() || watched
+    }
+
+    /// The sender behind this socket is short of room: acknowledgements become events.
+    pub(crate) fn expect_ack(&mut self, id: u32) {
+        let socket = &self.sockets[id];
+        let (connection, side) = (socket.connection, socket.outgoing());
+        if connection != NONE {
+            self.expect_stream_ack(connection, side);
+        }
+    }
+
+    fn expect_stream_ack(&mut self, connection: u32, side: usize) {
+        let now = self.now;
+        let stream = &mut self.connections[connection].streams[side];
+        if stream.ack_event {
+            return;
+        }
+        if let Some(at) = stream.next_ack() {
+            stream.ack_event = true;
+            let event = EventKind::Acknowledgement { stream: connection * 2 + side as u32 };
+            self.queue_connection_event(connection, at.max(now), event);
+        }
+    }
+
+    pub(crate) fn acknowledgement_event(&mut self, stream: u32) {
+        let (connection, side) = (stream / 2, (stream % 2) as usize);
+        self.release_event(connection);
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        let stream = &mut entry.streams[side];
+        stream.ack_event = false;
+        stream.settle(self.now);
+        let sender = entry.sockets[side];
+        self.transmit(connection, side);
+        if sender != NONE {
+            self.space_freed(sender);
+        }
+        if self.waits_for_ack(connection, side) {
+            self.expect_stream_ack(connection, side);
+        }
+    }
+
+    /// The wake-up for freed room: on Linux only after a shortage, and only once a third is free (M5); on BSD always.
+    fn space_freed(&mut self, id: u32) {
+        if self.kernel_at(id).is_bsd() {
+            self.wake(Object::Socket(id), Key::Out);
+        } else if self.sockets[id].no_space && self.is_writable(id) {
+            self.sockets[id].no_space = false;
+            self.wake(Object::Socket(id), Key::Out);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The network between hosts: latency per segment, late segments, links that stall.
+//!
+//! Delivery is in order per direction of a connection, always; what a lossy link does to TCP shows as lateness.
+
+use crate::decision::{Domain, Site};
+use crate::fault::FaultKind;
+use crate::weather::Latency;
+use crate::world::World;
+
+/// A link that passes nothing for a while.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StalledLink {
+    from: u32,
+    to: u32,
+    until: u64,
+}
+
+const LATE_NS_MAX: u64 = 400_000_000;
+const STALL_NS_MAX: u64 = 3_000_000_000;
+
+impl World {
+    /// One value between the bounds, both included; nothing is drawn where they are equal.
+    #[inline]
+    pub(crate) fn draw_latency(&mut self, latency: Latency, site: &'static str, entity: u32) -> u64 {
+        let span_ns = latency.max_ns.saturating_sub(latency.min_ns);
+        if span_ns == 0 {
+            return latency.min_ns;
+        }
+        latency.min_ns + self.decisions.draw(Domain::Network, Site(site), entity, span_ns + 1)
+    }
+
+    /// When something sent now arrives; `entity` is the stream.
+    #[inline]
+    pub(crate) fn arrival_between(&mut self, entity: u32, from: u32, to: u32) -> u64 {
+        let latency = if from == to { self.swarm.loopback } else { self.swarm.latency };
+        let mut at = self.now + self.draw_latency(latency, "latency of a segment", entity);
+        if self.fault(FaultKind::LateSegments, entity) {
+            at += self.draw_for(FaultKind::LateSegments, "how late a segment is", entity, LATE_NS_MAX);
+        }
+        if self.fault(FaultKind::StalledLinks, from) {
+            self.stall_link(from, to);
+        }
+        if !self.stalled_links.is_empty() {
+            at = self.after_stalls(from, to, at);
+        }
+        at
+    }
+
+    fn stall_link(&mut self, from: u32, to: u32) {
+        let lasts_ns =
+            1 + self.draw_for(FaultKind::StalledLinks, "how long a link stalls", from, STALL_NS_MAX);
+        let both = self.draw_for(FaultKind::StalledLinks, "in both directions", from, 2) == 1;
+        let until = self.now + lasts_ns;
+        self.note(|| {
+            format!("the link from host {from} to host {to} stalls for {lasts_ns} ns (both ways: {both})")
+        });
+        self.stalled_links.push(StalledLink { from, to, until });
+        if both {
+            self.stalled_links.push(StalledLink { from: to, to: from, until });
+        }
+    }
+
+    #[cold]
+    fn after_stalls(&mut self, from: u32, to: u32, at: u64) -> u64 {
+        let now = self.now;
+        self.stalled_links.retain(|link| link.until > now);
+        let blocked = self.stalled_links.iter().filter(|link| (link.from, link.to) == (from, to));
+        blocked.map(|link| link.until).fold(at, u64::max)
+    }
+}

@@ -1,0 +1,172 @@
+//! One run: a world, a workload on it, every oracle, and what came of it.
+
+mod drive;
+mod member;
+mod panics;
+pub mod setup;
+
+use std::fmt;
+
+use reactor::time::Instant;
+
+use crate::decision::Decisions;
+use crate::decision::seed::Seed;
+use crate::fault::FaultCounts;
+use crate::guard::Inside;
+use crate::kernel::Kernel;
+use crate::oracle::Oracle;
+use crate::seam::Tamper;
+use crate::trace::TraceEntry;
+use crate::weather::Weather;
+use crate::workload::echo::Echo;
+use crate::workload::timers::Timers;
+use crate::workload::wake::Wake;
+use crate::workload::{Scale, Workload, WorkloadKind};
+
+use self::drive::Drive;
+use self::setup::Setup;
+
+/// What is fixed of a run; everything else is drawn. Fixing one dimension leaves the draws of the others as they were.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The workload; `None` draws it.
+    pub workload: Option<WorkloadKind>,
+    /// The kernel of every host; `None` draws it.
+    pub kernel: Option<Kernel>,
+    /// The weather; `None` draws it.
+    pub weather: Option<Weather>,
+    /// Whether the readable trace is kept.
+    pub collect_trace: bool,
+    /// A mistake made on purpose, to show that an oracle sees it.
+    pub tamper: Option<Tamper>,
+}
+
+/// What was found wrong with a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// Who saw it.
+    pub oracle: Oracle,
+    /// When, on the run's clock.
+    pub at: Instant,
+    /// How many calls the run had made.
+    pub step: u64,
+    /// What exactly.
+    pub details: String,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The workload it had.
+    pub workload: WorkloadKind,
+    /// The kernel it had.
+    pub kernel: Kernel,
+    /// The weather it had.
+    pub weather: Weather,
+    /// What was wrong, if anything.
+    pub failure: Option<Failure>,
+    /// The chained hash of every call.
+    pub trace_hash: u64,
+    /// Calls made.
+    pub steps: u64,
+    /// Virtual time that passed, in nanoseconds.
+    pub virtual_ns: u64,
+    /// Messages handled and found right.
+    pub messages: u64,
+    /// The trouble it had.
+    pub faults: FaultCounts,
+    /// The readable trace, if it was kept.
+    pub trace: Vec<TraceEntry>,
+}
+
+/// Runs once. The same options and decisions give the same outcome, on every machine.
+pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
+    let _inside = Inside::enter();
+    let setup = Setup::draw(options, &mut decisions);
+    let scale = if setup.weather == Weather::Tiny { Scale::Small } else { Scale::Normal };
+    match setup.workload {
+        WorkloadKind::Echo => {
+            let plan = Echo::draw(&mut decisions, scale);
+            run_plan(&plan, setup, options, decisions)
+        }
+        WorkloadKind::Wake => {
+            let plan = Wake::draw(&mut decisions, scale);
+            run_plan(&plan, setup, options, decisions)
+        }
+        WorkloadKind::Timers => {
+            let plan = Timers::draw(&mut decisions, scale);
+            run_plan(&plan, setup, options, decisions)
+        }
+    }
+}
+
+/// Runs a plan that was made by hand or drawn before.
+pub fn run_plan<W: Workload>(plan: &W, setup: Setup, options: &RunOptions, decisions: Decisions) -> Outcome {
+    let _inside = Inside::enter();
+    let (workload, kernel, weather) = (setup.workload, setup.kernel, setup.weather);
+    let mut drive = Drive::new(plan, setup, options, decisions);
+    let caught = panics::catch(|| drive.run());
+    drive.finish(workload, kernel, weather, caught)
+}
+
+/// A failing run, as it is printed.
+#[derive(Clone, Debug)]
+pub struct FailureBlock<'a> {
+    /// The run.
+    pub outcome: &'a Outcome,
+    /// What was wrong.
+    pub failure: &'a Failure,
+    /// What reproduces it: the seed, or a name of its input.
+    pub input: Input<'a>,
+    /// The options it ran with.
+    pub options: &'a RunOptions,
+}
+
+/// Where a run's decisions came from.
+#[derive(Copy, Clone, Debug)]
+pub enum Input<'a> {
+    /// A seed.
+    Seed(Seed),
+    /// A file.
+    File(&'a str),
+}
+
+impl fmt::Display for Input<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Seed(seed) => seed.fmt(f),
+            Input::File(path) => f.write_str(path),
+        }
+    }
+}
+
+impl FailureBlock<'_> {
+    /// The line that runs it again.
+    pub fn replay(&self) -> String {
+        let mut line = format!("sim replay {}", self.input);
+        let RunOptions { workload, kernel, weather, .. } = self.options;
+        if let Some(workload) = workload {
+            line += &format!(" --workload {workload}");
+        }
+        if let Some(kernel) = kernel {
+            line += &format!(" --kernel {kernel}");
+        }
+        if let Some(weather) = weather {
+            line += &format!(" --weather {weather}");
+        }
+        line
+    }
+}
+
+impl fmt::Display for FailureBlock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { workload, kernel, weather, .. } = self.outcome;
+        let Failure { oracle, at, step, details } = self.failure;
+        writeln!(f, "FAILED {oracle}")?;
+        writeln!(f, "  details   {details}")?;
+        writeln!(f, "  at        {at:?}, step {step}")?;
+        writeln!(f, "  workload  {workload}, kernel {kernel}, weather {weather}")?;
+        writeln!(f, "  seed      {}", self.input)?;
+        write!(f, "  replay    {}", self.replay())
+    }
+}

@@ -1,0 +1,213 @@
+//! One loop of a run, with its party and the checks that follow each of its turns.
+
+use std::net::SocketAddr;
+
+use reactor::sys::{Errno, Fd};
+use reactor::{Config, ListenOptions, Reactor, Turn};
+
+use super::panics;
+use crate::audit::{Audited, Witness};
+use crate::kernel::Object;
+use crate::schedule::ThreadId;
+use crate::seam::{Asked, Seam, Tamper};
+use crate::violation::Excuse;
+use crate::workload::{Breach, Party, TurnFacts};
+use crate::world::{HostId, SharedWorld};
+
+/// How often the structure of a loop is looked at, in turns.
+const LOOK_EVERY_TURNS: u64 = 64;
+
+/// Knows what the world did to the connections of one host.
+struct WorldWitness {
+    world: SharedWorld,
+    host: HostId,
+}
+
+impl Witness for WorldWitness {
+    fn excuses(&self, fd: Fd) -> bool {
+        let world = self.world.borrow();
+        let Some(Object::Socket(socket)) = world.hosts[self.host.0 as usize].process.get(fd) else { return false };
+        let connection = world.sockets[socket].connection;
+        let Some(connection) = world.connections.get(connection) else { return false };
+        let [client, server] = connection.addresses;
+        // What one of the parties did is in that party's own ledger; it excuses nothing by itself.
+        matches!(
+            world.excuses.get(&(client, server)),
+            Some(
+                Excuse::Injected
+                    | Excuse::ConnectFailed
+                    | Excuse::Refused
+                    | Excuse::AbortedAtAccept
+                    | Excuse::ListenerClosed
+            )
+        )
+    }
+}
+
+/// See the module.
+pub(super) struct Member<P: Party> {
+    pub(super) reactor: Reactor<Seam, Audited<P>>,
+    pub(super) thread: ThreadId,
+    pub(super) host: HostId,
+    pub(super) stopped: bool,
+    asked: Asked,
+    config: Config,
+    wait_rounding_ns: u64,
+    progress: u64,
+    timers_fired: u64,
+    oracles: bool,
+}
+
+impl<P: Party> Member<P> {
+    /// Makes a loop on a new thread of `host`. Under faults that may take several attempts.
+    pub(super) fn new(
+        world: &SharedWorld,
+        host: HostId,
+        config: &Config,
+        party: impl Fn() -> P,
+        tamper: Option<Tamper>,
+        oracles: bool,
+    ) -> Result<Member<P>, Breach> {
+        const ATTEMPTS: u32 = 200;
+        let calls = world.add_thread(host);
+        let thread = calls.thread();
+        for _ in 0..ATTEMPTS {
+            let witness: Box<dyn Witness> = Box::new(WorldWitness { world: world.clone(), host });
+            let mut audited = Audited::new(party(), config, Some(witness));
+            if !oracles {
+                audited.disable();
+            }
+            let seam = Seam::new(calls.clone(), tamper);
+            let asked = seam.asked();
+            let wait_rounding_ns = match reactor::sys::Syscalls::readiness(&seam) {
+                reactor::sys::Readiness::Epoll => 1_000_000,
+                reactor::sys::Readiness::Kqueue => 0,
+            };
+            match Reactor::new(seam, config.clone(), audited) {
+                Ok(reactor) => {
+                    return Ok(Member {
+                        reactor,
+                        thread,
+                        host,
+                        stopped: false,
+                        asked,
+                        config: config.clone(),
+                        wait_rounding_ns,
+                        progress: 0,
+                        timers_fired: 0,
+                        oracles,
+                    });
+                }
+                Err(_) => {
+                    let left = world.open_descriptors(host);
+                    if !left.is_empty() {
+                        let details = format!("a loop that could not be made left {left:?} open");
+                        return Err(Breach::new("descriptor-ledger", details));
+                    }
+                }
+            }
+        }
+        Err(Breach::new("turn-error", format!("a loop could not be made in {ATTEMPTS} attempts")))
+    }
+
+    /// Opens the listener.
+    pub(super) fn listen(&mut self, world: &SharedWorld, address: SocketAddr, backlog: u32) -> Result<(), Breach> {
+        const ATTEMPTS: u32 = 200;
+        let options = ListenOptions { backlog, ..ListenOptions::default() };
+        let mut last = Errno::EAGAIN;
+        for _ in 0..ATTEMPTS {
+            let before = world.open_descriptors(self.host).len();
+            match self.reactor.listen(address, &options, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error,
+            }
+            if world.open_descriptors(self.host).len() != before {
+                let details = "a listener that could not be made left its descriptor open".to_owned();
+                return Err(Breach::new("descriptor-ledger", details));
+            }
+        }
+        Err(Breach::new("turn-error", format!("a listener could not be made in {ATTEMPTS} attempts: {last}")))
+    }
+
+    pub(super) fn party(&self) -> &P {
+        self.reactor.handler().party()
+    }
+
+    /// Asks the loop to stop, and wakes it for that.
+    pub(super) fn stop(&mut self) {
+        self.reactor.stop(std::time::Duration::from_secs(40));
+        self.reactor.sender().notify();
+    }
+
+    /// One turn, and the checks after it.
+    pub(super) fn turn(&mut self, world: &SharedWorld) -> Result<(), Breach> {
+        let turn = self.reactor.turn();
+        if let Some(breach) = self.reactor.handler().breach() {
+            return Err(breach.clone());
+        }
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => {
+                return Err(Breach::new("turn-error", format!("a turn of thread {} failed: {error}", self.thread.0)));
+            }
+        };
+        if turn == Turn::Stopped {
+            self.stopped = true;
+            self.look(world)?;
+            world.finish_thread(self.thread);
+            let left = world.open_descriptors(self.host);
+            if !left.is_empty() {
+                let details = format!("{left:?} are still open after the loop of thread {} has stopped", self.thread.0);
+                return Err(Breach::new("descriptor-ledger", details));
+            }
+            return Ok(());
+        }
+        let counters = self.reactor.counters();
+        let (turns, fired) = (counters.turns, counters.timers_fired);
+        let progress = fired + counters.messages;
+        if progress != self.progress {
+            self.progress = progress;
+            world.note_progress(self.thread);
+        }
+        if !self.oracles {
+            return Ok(());
+        }
+        let timer_budget_ended = fired - self.timers_fired >= u64::from(self.config.timers_per_turn);
+        self.timers_fired = fired;
+        let asleep = (turn == Turn::Parked).then(|| self.asked.timeout_ns());
+        let (wait_rounding_ns, tick_ns) = (self.wait_rounding_ns, self.config.tick_ns);
+        self.reactor.with(|audited, ctx| {
+            let now = ctx.now();
+            let facts = TurnFacts { now, timer_budget_ended, asleep, wait_rounding_ns, tick_ns };
+            audited.party_mut().after_turn(facts);
+        });
+        if let Some(breach) = self.reactor.handler().breach() {
+            return Err(breach.clone());
+        }
+        if turns % LOOK_EVERY_TURNS == LOOK_EVERY_TURNS - 1 && turn == Turn::Ran {
+            self.look(world)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the structure of the whole loop.
+    pub(super) fn look(&self, _: &SharedWorld) -> Result<(), Breach> {
+        panics::catch(|| self.reactor.assert_invariants())
+            .map_err(|message| Breach::new("bounded-queue", message))?;
+        let queued = self.reactor.sender().queued();
+        if queued > self.config.mailbox_messages_max {
+            return Err(Breach::new("bounded-queue", format!("{queued} messages in the mailbox")));
+        }
+        check_timers(self.reactor.timer_counters(), self.reactor.timers_pending())
+    }
+}
+
+/// Timers armed are fired, cancelled or pending.
+pub(super) fn check_timers(counters: reactor::timer::TimerCounters, pending: usize) -> Result<(), Breach> {
+    let reactor::timer::TimerCounters { armed, fired, cancelled, .. } = counters;
+    if armed != fired + cancelled + pending as u64 {
+        let details = format!("{armed} timers armed, {fired} fired, {cancelled} cancelled, {pending} pending");
+        return Err(Breach::new("timer-conservation", details));
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Simulated threads: local time, sleeping and waking, and who runs next.
+//!
+//! Each thread has its own clock; every call adds its cost. A wait that finds nothing puts its thread to sleep; an item
+//! that becomes ready, a timeout or a signal makes the thread runnable again, and the driver then re-enters the wait.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use reactor::sys::{EpollEvent, Errno, Kevent};
+
+use crate::actor::ActorId;
+use crate::decision::{Domain, Site};
+use crate::event::EventKind;
+use crate::fault::FaultKind;
+use crate::kernel::Object;
+use crate::world::World;
+
+/// Names a thread of a world.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ThreadId(pub u32);
+
+/// What the driver is to do next.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Give this thread a turn: it has the smallest time of all that can run.
+    Run(ThreadId),
+    /// This actor has just made a step.
+    Actor(ActorId),
+    /// Nothing is queued and every thread sleeps for ever: a deadlock, unless everything is finished.
+    Idle,
+    /// The next thing to happen lies after the limit.
+    LimitReached,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Between two waits, or never slept.
+    Running,
+    /// In a wait that has not ended.
+    Sleeping,
+    /// In a wait that may have ended: to be re-entered.
+    Waking,
+    /// Makes no more calls.
+    Finished,
+}
+
+/// A wait that has begun and not returned.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Sleep {
+    pub(crate) set: Object,
+    pub(crate) began: u64,
+    /// When the kernel gives up waiting; `u64::MAX` for never.
+    pub(crate) fires: u64,
+    pub(crate) interrupted: bool,
+    /// The batch is held back until the stall is over.
+    pub(crate) stalled: bool,
+    pub(crate) arguments: [u64; 2],
+}
+
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) host: u32,
+    /// Nanoseconds since the start of the run.
+    pub(crate) local: u64,
+    pub(crate) phase: Phase,
+    pub(crate) sleep: Option<Sleep>,
+    /// Counts sleeps, so that a late interrupt finds the wrong one and goes away.
+    pub(crate) serial: u32,
+    /// The time of the one queued deadline event that counts; `u64::MAX` for none.
+    timer_at: u64,
+    /// The order of the valid entry in the run queue; zero for none.
+    queued: u64,
+    /// A batch that a stalled thread brings back.
+    pub(crate) held_events: Vec<EpollEvent>,
+    pub(crate) held_kevents: Vec<Kevent>,
+    /// Waits in a row without progress, and when the first of them returned.
+    empty_waits: u32,
+    empty_since: u64,
+}
+
+impl Thread {
+    pub(crate) fn new(host: u32, local: u64) -> Thread {
+        Thread {
+            host,
+            local,
+            phase: Phase::Running,
+            sleep: None,
+            serial: 0,
+            timer_at: u64::MAX,
+            queued: 0,
+            held_events: Vec::new(),
+            held_kevents: Vec::new(),
+            empty_waits: 0,
+            empty_since: 0,
+        }
+    }
+}
+
+/// Threads that can run, by local time.
+#[derive(Debug, Default)]
+pub(crate) struct RunQueue {
+    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    sequence: u64,
+}
+
+/// The kernel's timer slack (C4): a wait of `timeout_ns` may end this much late; measured waits use about all of it.
+const fn slack_ns(timeout_ns: u64) -> u64 {
+    let slack = timeout_ns / 1_000;
+    if slack < 50_000 {
+        50_000
+    } else if slack > 100_000_000 {
+        100_000_000
+    } else {
+        slack
+    }
+}
+
+/// More waits than this in a row, within the window, without progress are a spin.
+const EMPTY_WAITS_MAX: u32 = 64;
+const EMPTY_WINDOW_NS: u64 = 20_000_000;
+
+impl World {
+    /// Puts a thread into the run queue at its local time.
+    pub(crate) fn enqueue(&mut self, thread: u32) {
+        let tie = self.draw_tie();
+        let queue = &mut self.run_queue;
+        queue.sequence += 1;
+        let order = tie << 48 | queue.sequence;
+        let entry = &mut self.threads[thread as usize];
+        entry.queued = order;
+        queue.heap.push(Reverse((entry.local, order, thread)));
+    }
+
+    /// The time of the next thread that can run.
+    pub(crate) fn next_runnable(&mut self) -> Option<u64> {
+        while let Some(&Reverse((time, order, thread))) = self.run_queue.heap.peek() {
+            if self.threads[thread as usize].queued == order {
+                return Some(time);
+            }
+            self.run_queue.heap.pop();
+        }
+        None
+    }
+
+    /// Takes the thread that [`World::next_runnable`] found.
+    pub(crate) fn take_runnable(&mut self) -> ThreadId {
+        let Reverse((_, _, thread)) = self.run_queue.heap.pop().expect("a runnable thread was found");
+        self.threads[thread as usize].queued = 0;
+        ThreadId(thread)
+    }
+
+    /// A drawn order among equals when the run has that; otherwise first come, first served.
+    pub(crate) fn draw_tie(&mut self) -> u64 {
+        if self.swarm.is_on(FaultKind::ScheduleTies) {
+            self.decisions.draw(Domain::Schedule, Site("order among equals"), 0, 16)
+        } else {
+            0
+        }
+    }
+
+    /// Makes a sleeping thread runnable after the wake-up latency.
+    pub(crate) fn resume(&mut self, thread: u32) {
+        let phase = self.threads[thread as usize].phase;
+        if phase != Phase::Sleeping {
+            return;
+        }
+        let wake = self.swarm.wake;
+        let latency_ns = self.draw_latency(wake, "latency of a wake-up", thread);
+        let entry = &mut self.threads[thread as usize];
+        entry.phase = Phase::Waking;
+        entry.local = entry.local.max(self.now.saturating_add(latency_ns));
+        self.enqueue(thread);
+    }
+
+    /// Puts the calling thread to sleep in a wait on `set`.
+    pub(crate) fn fall_asleep(
+        &mut self,
+        thread: u32,
+        set: Object,
+        timeout_ns: Option<u64>,
+        arguments: [u64; 2],
+    ) {
+        let began = self.now;
+        let mut fires = u64::MAX;
+        if let Some(timeout_ns) = timeout_ns {
+            fires = began.saturating_add(timeout_ns).saturating_add(slack_ns(timeout_ns));
+            if self.fault(FaultKind::LateWaits, thread) {
+                let late_ns = self.draw_for(FaultKind::LateWaits, "how late", thread, 20_000_000);
+                fires = fires.saturating_add(late_ns);
+            }
+        }
+        let entry = &mut self.threads[thread as usize];
+        entry.serial += 1;
+        entry.queued = 0;
+        entry.phase = Phase::Sleeping;
+        entry.sleep = Some(Sleep { set, began, fires, interrupted: false, stalled: false, arguments });
+        let serial = entry.serial;
+        self.arm_timer(thread, fires);
+        if self.fault(FaultKind::InterruptedWaits, thread) {
+            let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
+            let after_ns =
+                self.draw_for(FaultKind::InterruptedWaits, "when the signal comes", thread, most_ns);
+            self.queue_event(began.saturating_add(after_ns), EventKind::Interrupt { thread, serial });
+        }
+    }
+
+    /// Sleeps on with the same wait: what woke it was gone (E30).
+    pub(crate) fn sleep_on(&mut self, thread: u32) {
+        let entry = &mut self.threads[thread as usize];
+        entry.phase = Phase::Sleeping;
+        entry.queued = 0;
+        let fires = entry.sleep.map_or(u64::MAX, |sleep| sleep.fires);
+        self.arm_timer(thread, fires);
+    }
+
+    /// Stops the thread between the wait and its return, with the batch in its hands.
+    pub(crate) fn stall(&mut self, thread: u32, set: Object, began: u64, arguments: [u64; 2]) {
+        const STALLS_NS: [u64; 4] = [20_000, 1_000_000, 30_000_000, 400_000_000];
+        let which =
+            self.draw_for(FaultKind::StaleBatches, "how long a stall", thread, STALLS_NS.len() as u64);
+        let most_ns = STALLS_NS[which as usize];
+        let stall_ns =
+            most_ns / 2 + self.draw_for(FaultKind::StaleBatches, "length of the stall", thread, most_ns);
+        let entry = &mut self.threads[thread as usize];
+        entry.serial += 1;
+        entry.queued = 0;
+        entry.phase = Phase::Sleeping;
+        entry.sleep =
+            Some(Sleep { set, began, fires: u64::MAX, interrupted: false, stalled: true, arguments });
+        let serial = entry.serial;
+        self.note(|| format!("t{thread} is stopped for {stall_ns} ns with its batch"));
+        self.queue_event(self.now.saturating_add(stall_ns), EventKind::StallOver { thread, serial });
+    }
+
+    /// One queued event per thread is enough: an early one looks again when it fires.
+    fn arm_timer(&mut self, thread: u32, fires: u64) {
+        if fires < self.threads[thread as usize].timer_at {
+            self.threads[thread as usize].timer_at = fires;
+            self.queue_event(fires, EventKind::Deadline { thread });
+        }
+    }
+
+    pub(crate) fn deadline_event(&mut self, thread: u32) {
+        let entry = &mut self.threads[thread as usize];
+        if entry.timer_at != self.now {
+            return;
+        }
+        entry.timer_at = u64::MAX;
+        let Some(sleep) = entry.sleep else { return };
+        if sleep.fires <= self.now {
+            self.resume(thread);
+        } else {
+            self.arm_timer(thread, sleep.fires);
+        }
+    }
+
+    pub(crate) fn interrupt_event(&mut self, thread: u32, serial: u32) {
+        let entry = &mut self.threads[thread as usize];
+        if entry.serial != serial || entry.phase != Phase::Sleeping {
+            return;
+        }
+        if let Some(sleep) = &mut entry.sleep {
+            sleep.interrupted = true;
+        }
+        self.note(|| format!("a signal interrupts t{thread}"));
+        self.resume(thread);
+    }
+
+    pub(crate) fn stall_over_event(&mut self, thread: u32, serial: u32) {
+        if self.threads[thread as usize].serial == serial {
+            self.resume(thread);
+        }
+    }
+
+    /// What a re-entered wait that found nothing answers: zero at its timeout, `EINTR`, or nothing yet.
+    pub(crate) fn end_of_sleep(&self, thread: u32) -> Option<Result<usize, Errno>> {
+        let entry = &self.threads[thread as usize];
+        let sleep = entry.sleep?;
+        if sleep.interrupted {
+            return Some(Err(Errno::EINTR));
+        }
+        (sleep.fires <= entry.local).then_some(Ok(0))
+    }
+
+    /// The wait has returned.
+    pub(crate) fn wake_up(&mut self, thread: u32) {
+        let entry = &mut self.threads[thread as usize];
+        entry.sleep = None;
+        entry.phase = Phase::Running;
+    }
+
+    /// Counts a wait that has returned; too many in a row with nothing done in between are a spin.
+    pub(crate) fn count_wait(&mut self, thread: u32) {
+        let now = self.now;
+        let entry = &mut self.threads[thread as usize];
+        if entry.empty_waits == 0 || now.saturating_sub(entry.empty_since) > EMPTY_WINDOW_NS {
+            entry.empty_waits = 0;
+            entry.empty_since = now;
+        }
+        entry.empty_waits += 1;
+        if entry.empty_waits > EMPTY_WAITS_MAX {
+            entry.empty_waits = 0;
+            let details = format!(
+                "{EMPTY_WAITS_MAX} waits in a row returned within 20 ms and nothing was done in between"
+            );
+            self.violate("empty-wakeups", ThreadId(thread), details);
+        }
+    }
+
+    /// The thread did something that a wake-up can be for.
+    #[inline]
+    pub(crate) fn progress(&mut self, thread: u32) {
+        self.threads[thread as usize].empty_waits = 0;
+    }
+
+    /// Some thread of this process was given work.
+    pub(crate) fn progress_on_host(&mut self, host: u32) {
+        for thread in self.threads.iter_mut().filter(|thread| thread.host == host) {
+            thread.empty_waits = 0;
+        }
+    }
+}

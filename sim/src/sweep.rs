@@ -1,0 +1,197 @@
+//! Many runs: over seeds, over cores, with one combined hash that depends on neither the order nor the number of jobs.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::decision::Decisions;
+use crate::decision::seed::{Seed, mix, seed_of_run};
+use crate::fault::FaultKind;
+use crate::oracle::Oracle;
+use crate::runner::{Failure, FailureBlock, Input, Outcome, RunOptions, run};
+use crate::workload::WorkloadKind;
+
+/// How often, by default, a run of a sweep is made twice: one in this many.
+pub const SAMPLE_EVERY: u64 = 100;
+
+/// Which runs to make.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// What is fixed of each run.
+    pub options: RunOptions,
+    /// The seed of run 0.
+    pub base: u64,
+    /// How many runs.
+    pub runs: u64,
+    /// How many threads.
+    pub jobs: NonZeroUsize,
+    /// One in this many runs is made twice, and the hashes compared; at least 1.
+    pub twice_every: u64,
+}
+
+/// A failing run of a sweep.
+#[derive(Clone, Debug)]
+pub struct FailedRun {
+    /// Its place in the sweep.
+    pub index: u64,
+    /// Its seed.
+    pub seed: Seed,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What was wrong.
+    pub failure: Failure,
+}
+
+/// What came of a sweep.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Runs made.
+    pub runs: u64,
+    /// Those that failed, by index.
+    pub failed: Vec<FailedRun>,
+    /// Calls made in all.
+    pub calls: u64,
+    /// Messages handled in all.
+    pub messages: u64,
+    /// Virtual time in all, in nanoseconds.
+    pub virtual_ns: u128,
+    /// How often each kind of trouble happened, in the order of [`FaultKind::ALL`].
+    pub faults: Vec<(FaultKind, u64)>,
+    /// The hashes of the runs, combined in the order of their indexes.
+    pub trace_hash: u64,
+    /// Whether the sweep was stopped before its end.
+    pub interrupted: bool,
+}
+
+impl Summary {
+    fn new() -> Summary {
+        Summary {
+            runs: 0,
+            failed: Vec::new(),
+            calls: 0,
+            messages: 0,
+            virtual_ns: 0,
+            faults: FaultKind::ALL.iter().map(|&kind| (kind, 0)).collect(),
+            trace_hash: 0,
+            interrupted: false,
+        }
+    }
+
+    /// What the process exits with: the code of the failing run with the lowest index.
+    pub fn exit_code(&self) -> u8 {
+        match self.failed.first() {
+            Some(failed) => failed.failure.oracle.exit_code(),
+            None if self.interrupted => 130,
+            None => 0,
+        }
+    }
+
+    fn add(&mut self, index: u64, seed: u64, outcome: Outcome) {
+        self.runs += 1;
+        self.calls += outcome.steps;
+        self.messages += outcome.messages;
+        self.virtual_ns += u128::from(outcome.virtual_ns);
+        for (kind, count) in outcome.faults.iter() {
+            self.faults[kind as usize].1 += count;
+        }
+        if let Some(failure) = outcome.failure.clone() {
+            self.failed.push(FailedRun { index, seed: Seed(seed), outcome, failure });
+        }
+    }
+}
+
+/// Makes one run, twice if that is asked for.
+pub fn run_seed(options: &RunOptions, seed: u64, twice: bool) -> Outcome {
+    let mut outcome = run(options, Decisions::from_seed(seed));
+    if twice && outcome.failure.as_ref().is_none_or(|failure| failure.oracle != Oracle::Panic) {
+        let again = run(options, Decisions::from_seed(seed));
+        if again.trace_hash != outcome.trace_hash || again.steps != outcome.steps {
+            let details = format!(
+                "the same seed gave trace hash {:#018x} over {} calls, and then {:#018x} over {}",
+                outcome.trace_hash, outcome.steps, again.trace_hash, again.steps
+            );
+            let step = outcome.steps.min(again.steps);
+            outcome.failure = Some(Failure { oracle: Oracle::Determinism, at: Default::default(), step, details });
+        }
+    }
+    outcome
+}
+
+/// Makes all runs. `stop` ends the sweep early; `done` hears after each run how many have failed so far.
+pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Summary {
+    let next = AtomicU64::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let mut summary = Summary::new();
+    let mut hashes: Vec<Option<u64>> = Vec::new();
+    thread::scope(|scope| {
+        for job in 0..sweep.jobs.get() {
+            let (sender, next) = (sender.clone(), &next);
+            let work = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= sweep.runs {
+                        break;
+                    }
+                    let seed = seed_of_run(sweep.base, index);
+                    let twice = index % sweep.twice_every.max(1) == 0;
+                    if sender.send((index, seed, run_seed(&sweep.options, seed, twice))).is_err() {
+                        break;
+                    }
+                }
+            };
+            let named = thread::Builder::new().name(format!("sweep {job}"));
+            if let Err(error) = named.spawn_scoped(scope, work) {
+                // One job is enough to make every run; without any the sweep ends empty, and says so.
+                warn_of_fewer_jobs(job, &error);
+                break;
+            }
+        }
+        drop(sender);
+        for (index, seed, outcome) in receiver {
+            let place = index as usize;
+            if hashes.len() <= place {
+                hashes.resize(place + 1, None);
+            }
+            hashes[place] = Some(outcome.trace_hash);
+            summary.add(index, seed, outcome);
+            done(summary.failed.len() as u64);
+        }
+    });
+    summary.failed.sort_by_key(|failed| failed.index);
+    summary.interrupted = summary.runs < sweep.runs;
+    summary.trace_hash = hashes.into_iter().flatten().fold(0, |combined: u64, hash| mix(combined ^ hash));
+    summary
+}
+
+/// Says that a thread could not be had; the sweep goes on with fewer.
+fn warn_of_fewer_jobs(job: usize, error: &std::io::Error) {
+    eprintln!("sweep: only {job} jobs could be started: {error}");
+}
+
+/// Runs a workload on decisions made of a fuzzer's bytes.
+///
+/// # Panics
+/// When the run fails, with everything that is needed to run it again.
+pub fn check_bytes(workload: WorkloadKind, bytes: &[u8]) {
+    let options = RunOptions { workload: Some(workload), ..RunOptions::default() };
+    let outcome = run(&options, Decisions::from_bytes(bytes));
+    if let Some(failure) = &outcome.failure {
+        let input = Input::File("FILE");
+        panic!("\n{}", FailureBlock { outcome: &outcome, failure, input, options: &options });
+    }
+}
+
+/// Runs seeds `base`, and those that follow from it, in this thread.
+///
+/// # Panics
+/// At the first run that fails, with everything that is needed to run it again.
+pub fn check_seeds(options: &RunOptions, base: u64, runs: u64) {
+    for index in 0..runs {
+        let seed = seed_of_run(base, index);
+        let outcome = run(options, Decisions::from_seed(seed));
+        if let Some(failure) = &outcome.failure {
+            panic!("\n{}", FailureBlock { outcome: &outcome, failure, input: Input::Seed(Seed(seed)), options });
+        }
+    }
+}

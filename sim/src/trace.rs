@@ -1,0 +1,288 @@
+//! The record of a run: a chained hash of every call, always on, and readable lines when asked for.
+//!
+//! One word per call goes into the hash: thread, call, arguments, result, time; lengths and counts rather than bytes.
+//! The mixing is multiplication and rotation of 64-bit words, the same on every host. The same run gives the same
+//! hash; a different hash says that something undeclared decided something.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use reactor::sys::Errno;
+use reactor::time::Instant;
+
+use crate::decision::seed::mix;
+use crate::schedule::ThreadId;
+
+/// Which call of the seam.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the variants are the methods of `Syscalls`, by name")]
+pub enum CallKind {
+    ClockGettime = 1,
+    Socket,
+    Setsockopt,
+    Bind,
+    Listen,
+    Accept4,
+    Connect,
+    Getsockname,
+    TakeSocketError,
+    Recv,
+    Send,
+    Sendmsg,
+    Shutdown,
+    Close,
+    EpollCreate1,
+    EpollCtl,
+    EpollWait,
+    Eventfd,
+    ReadEventfd,
+    Kqueue,
+    Kevent,
+    Waker,
+}
+
+impl CallKind {
+    /// The name of the system call.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallKind::ClockGettime => "clock_gettime",
+            CallKind::Socket => "socket",
+            CallKind::Setsockopt => "setsockopt",
+            CallKind::Bind => "bind",
+            CallKind::Listen => "listen",
+            CallKind::Accept4 => "accept4",
+            CallKind::Connect => "connect",
+            CallKind::Getsockname => "getsockname",
+            CallKind::TakeSocketError => "getsockopt(SO_ERROR)",
+            CallKind::Recv => "recv",
+            CallKind::Send => "send",
+            CallKind::Sendmsg => "sendmsg",
+            CallKind::Shutdown => "shutdown",
+            CallKind::Close => "close",
+            CallKind::EpollCreate1 => "epoll_create1",
+            CallKind::EpollCtl => "epoll_ctl",
+            CallKind::EpollWait => "epoll_wait",
+            CallKind::Eventfd => "eventfd",
+            CallKind::ReadEventfd => "read",
+            CallKind::Kqueue => "kqueue",
+            CallKind::Kevent => "kevent",
+            CallKind::Waker => "waker",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// With this number: a count, a descriptor, or zero.
+    Value(u64),
+    /// With an error.
+    Error(Errno),
+}
+
+impl Outcome {
+    fn word(self) -> u64 {
+        match self {
+            Outcome::Value(value) => value,
+            Outcome::Error(error) => u64::MAX - errno_rank(error),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Value(value) => write!(f, "{value}"),
+            Outcome::Error(error) => f.write_str(error.name()),
+        }
+    }
+}
+
+/// The place of an error in the seam's own list: stable across hosts.
+fn errno_rank(error: Errno) -> u64 {
+    Errno::LISTED.iter().position(|&listed| listed == error).map_or(u64::from(u16::MAX), |rank| rank as u64)
+}
+
+/// One call, as it went.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct CallRecord {
+    /// Counted from 1.
+    pub step: u64,
+    /// Who called.
+    pub thread: ThreadId,
+    /// The thread's clock at entry.
+    pub began: Instant,
+    /// The thread's clock at the return; a wait may lie far after its entry.
+    pub ended: Instant,
+    /// Which call.
+    pub call: CallKind,
+    /// The first descriptor argument, or -1.
+    pub fd: i32,
+    /// Further arguments, by call: lengths, an address, a timeout, a mask.
+    pub arguments: [u64; 2],
+    /// The result.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for CallRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} t{:<3} ", Clock(self.ended), self.thread.0)?;
+        let [first, second] = self.arguments;
+        let name = self.call.name();
+        let fd = self.fd;
+        match self.call {
+            CallKind::ClockGettime
+            | CallKind::Socket
+            | CallKind::EpollCreate1
+            | CallKind::Eventfd
+            | CallKind::Kqueue => write!(f, "{name}()")?,
+            CallKind::Bind | CallKind::Connect => write!(f, "{name}(fd{fd}, {})", address_of_word(first))?,
+            CallKind::Recv | CallKind::Send => write!(f, "{name}(fd{fd}, {first} bytes)")?,
+            CallKind::Sendmsg => write!(f, "{name}(fd{fd}, {first} bytes in {second} segments)")?,
+            CallKind::Listen => write!(f, "{name}(fd{fd}, backlog {first})")?,
+            CallKind::EpollCtl => {
+                let operation = ["ADD", "MOD", "DEL"][(first & 3) as usize];
+                let mask = reactor::sys::EpollMask::from_bits_retain((first >> 32) as u32);
+                write!(
+                    f,
+                    "{name}(fd{fd}, {operation} fd{}, {}, data {second:#x})",
+                    first as u32 >> 2,
+                    Mask(mask)
+                )?;
+            }
+            CallKind::EpollWait => write!(f, "{name}(fd{fd}, timeout {} ms)", (first as u32).cast_signed())?,
+            CallKind::Kevent if first == u64::MAX => {
+                write!(f, "{name}(fd{fd}, {second} changes, no timeout)")?
+            }
+            CallKind::Kevent => write!(f, "{name}(fd{fd}, {second} changes, timeout {first} ns)")?,
+            CallKind::Shutdown => {
+                write!(f, "{name}(fd{fd}, {})", ["RD", "WR", "RDWR"][(first % 3) as usize])?;
+            }
+            CallKind::Setsockopt
+            | CallKind::Accept4
+            | CallKind::Getsockname
+            | CallKind::TakeSocketError
+            | CallKind::Close
+            | CallKind::ReadEventfd
+            | CallKind::Waker => write!(f, "{name}(fd{fd})")?,
+        }
+        write!(f, " -> {}", self.outcome)?;
+        if matches!(self.call, CallKind::EpollWait | CallKind::Kevent) {
+            let slept_ns = self.ended.saturating_ns_since(self.began);
+            write!(f, "   (began {}, {} ns)", Clock(self.began), slept_ns)?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of a readable trace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TraceEntry {
+    /// A call.
+    Call(CallRecord),
+    /// Something that happened without a call: an arrival, a fault.
+    Note {
+        /// When.
+        at: Instant,
+        /// What, in words.
+        text: String,
+    },
+}
+
+impl fmt::Display for TraceEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TraceEntry::Call(call) => call.fmt(f),
+            TraceEntry::Note { at, text } => write!(f, "{}      | {text}", Clock(*at)),
+        }
+    }
+}
+
+/// Seconds and nanoseconds, aligned.
+struct Clock(Instant);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.0.as_ns();
+        write!(f, "{:>6}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+    }
+}
+
+struct Mask(reactor::sys::EpollMask);
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("0") } else { bitflags::parser::to_writer(&self.0, f) }
+    }
+}
+
+/// An address as one word of a record.
+pub(crate) fn word_of_address(address: SocketAddrV4) -> u64 {
+    u64::from(address.ip().to_bits()) << 16 | u64::from(address.port())
+}
+
+fn address_of_word(word: u64) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits((word >> 16) as u32), word as u16)
+}
+
+/// The chained hash, the count of calls, and the lines when they are collected.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    hash: u64,
+    steps: u64,
+    lines: Option<Vec<TraceEntry>>,
+}
+
+impl Trace {
+    pub(crate) fn new(collect: bool) -> Trace {
+        Trace { hash: 0, steps: 0, lines: collect.then(Vec::new) }
+    }
+
+    #[inline]
+    pub(crate) fn call(&mut self, mut record: CallRecord) {
+        self.steps += 1;
+        record.step = self.steps;
+        let caller =
+            u64::from(record.thread.0) << 8 | record.call as u64 | u64::from(record.fd.cast_unsigned()) << 32;
+        let word = caller.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ record.arguments[0].wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(23)
+            ^ record.arguments[1].wrapping_mul(0x94d0_49bb_1331_11eb).rotate_left(41)
+            ^ record.outcome.word().wrapping_mul(0xd6e8_feb8_6659_fd93).rotate_left(11)
+            ^ record.ended.as_ns().wrapping_mul(0xa076_1d64_78bd_642f).rotate_left(53);
+        self.fold(word);
+        if let Some(lines) = &mut self.lines {
+            lines.push(TraceEntry::Call(record));
+        }
+    }
+
+    /// Mixes one more word in: the events that a wait returned, for instance.
+    #[inline]
+    pub(crate) fn fold(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(0xe703_7ed1_a0b4_28db).rotate_left(29);
+    }
+
+    /// Whether notes are wanted; writing them costs more than everything else here.
+    #[inline]
+    pub(crate) fn collects(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    pub(crate) fn note(&mut self, at: Instant, text: String) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(TraceEntry::Note { at, text });
+        }
+    }
+
+    pub(crate) fn take_lines(&mut self) -> Vec<TraceEntry> {
+        self.lines.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        mix(self.hash)
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+}

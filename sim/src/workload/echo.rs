@@ -1,0 +1,191 @@
+//! The workload `echo`: clients of every temper against an echo service, sometimes through a second hop.
+//!
+//! Oracles: `byte-stream` (bytes equal and in order; who ends in order gets everything back and then a clean end, unless
+//! the world excuses it), `conservation` (each connect ends once, each connection closes once, each request completes
+//! once), `liveness` (a stream that waits for ever).
+
+mod client;
+mod service;
+
+pub use client::{Attempt, EchoClient, Fate};
+pub(crate) use service::is_shortage;
+pub use service::{EchoService, Ended, ServedStream};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use reactor::Config;
+
+use super::stream_plan::{Appetite, Ending, StreamPlan};
+use super::{Breach, Scale, Workload, between, pick};
+use crate::decision::Decisions;
+
+/// How a service sends bytes back.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Writing {
+    /// Copied, as they came.
+    Copied,
+    /// As shared bytes.
+    Shared,
+    /// In pieces of this many bytes.
+    Pieces(usize),
+}
+
+/// How the services behave.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ServicePlan {
+    /// How bytes are taken.
+    pub appetite: Appetite,
+    /// How they are sent back.
+    pub writing: Writing,
+}
+
+/// One run of `echo`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Echo {
+    service: ServicePlan,
+    /// Whether the first service passes everything on to a second one.
+    second_hop: bool,
+    /// The streams of each loop of clients.
+    streams: Vec<Vec<StreamPlan>>,
+}
+
+impl Echo {
+    /// The scenario that simulators are compared by: `clients` loops with one stream each, `round_trips` messages of
+    /// `message_bytes`, one at a time.
+    pub fn scenario(clients: usize, round_trips: u64, message_bytes: u64) -> Echo {
+        let stream = StreamPlan {
+            start_ns: 0,
+            to_nobody: false,
+            messages: round_trips,
+            message_bytes,
+            pipeline: 1,
+            think_ns: 0,
+            ending: Ending::CloseAfterAll,
+            appetite: Appetite::Everything,
+            retries: 0,
+        };
+        Echo {
+            service: ServicePlan { appetite: Appetite::Everything, writing: Writing::Copied },
+            second_hop: false,
+            streams: vec![vec![stream]; clients],
+        }
+    }
+
+    /// A plan with these streams, each on a loop of its own.
+    pub fn of_streams(streams: Vec<StreamPlan>) -> Echo {
+        Echo { streams: streams.into_iter().map(|stream| vec![stream]).collect(), ..Echo::scenario(0, 1, 1) }
+    }
+}
+
+impl Workload for Echo {
+    type Service = EchoService;
+    type Client = EchoClient;
+
+    fn draw(decisions: &mut Decisions, scale: Scale) -> Echo {
+        let service = ServicePlan {
+            appetite: Appetite::draw(decisions, scale),
+            writing: pick(
+                decisions,
+                "how the service writes",
+                &[Writing::Copied, Writing::Copied, Writing::Shared, Writing::Pieces(100), Writing::Pieces(7)],
+            ),
+        };
+        let second_hop = between(decisions, "second hop", 0, 3) == 3;
+        let loops = between(decisions, "loops of clients", 1, 3);
+        let mut streams: Vec<Vec<StreamPlan>> = (0..loops)
+            .map(|_| {
+                let streams = pick(decisions, "streams of a loop", &[1, 2, 3, 6]);
+                (0..streams).map(|_| StreamPlan::draw(decisions, scale)).collect()
+            })
+            .collect();
+        if let Appetite::Frames { .. } = service.appetite {
+            // Who waits for the answer to part of a frame would wait for ever.
+            for stream in streams.iter_mut().flatten() {
+                stream.pipeline = u64::MAX;
+                stream.think_ns = 0;
+            }
+        }
+        Echo { service, second_hop, streams }
+    }
+
+    fn services(&self) -> usize {
+        1 + usize::from(self.second_hop)
+    }
+
+    fn clients(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn service(&self, index: usize, addresses: &[SocketAddr], config: &Config) -> EchoService {
+        let upstream = (self.second_hop && index == 0).then(|| addresses[1]);
+        let mut plan = self.service;
+        if let Appetite::Frames { bytes } = &mut plan.appetite {
+            *bytes = (*bytes).min(config.pending_bytes_max);
+        }
+        EchoService::new(plan, upstream)
+    }
+
+    fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> EchoClient {
+        EchoClient::new(index, &self.streams[index], addresses[0], nobody)
+    }
+
+    fn judge(
+        &self,
+        services: &[&EchoService],
+        clients: &[&EchoClient],
+        lost_at_accept: bool,
+    ) -> Result<(), Breach> {
+        for service in services {
+            service.tally().check("service")?;
+        }
+        let mut served: BTreeMap<u64, Vec<&ServedStream>> = BTreeMap::new();
+        for stream in services.iter().flat_map(|service| service.streams()) {
+            served.entry(stream.content.stream).or_default().push(stream);
+        }
+        for client in clients {
+            client.tally().check("client")?;
+            for attempt in client.attempts() {
+                let ends = served.get(&attempt.content.stream).map_or(&[][..], Vec::as_slice);
+                judge_attempt(attempt, ends, lost_at_accept)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_at_accept: bool) -> Result<(), Breach> {
+    let Attempt { content, sent, received, completed, lost, fate, excused, .. } = *attempt;
+    let stream = content.stream;
+    let issued = attempt.issued();
+    if completed + lost != issued {
+        return Err(Breach::new(
+            "conservation",
+            format!("stream {stream:#x}: {issued} requests issued, {completed} completed, {lost} lost"),
+        ));
+    }
+    let served_lost = served.iter().any(|end| end.ended != Ended::InOrder)
+        || (served.is_empty() && lost_at_accept);
+    let (invariant, what) = match fate {
+        Fate::Completed | Fate::Vanished | Fate::RefusedByNobody => return Ok(()),
+        Fate::NotStarted | Fate::Connecting | Fate::Open => {
+            ("conservation", "has neither completed nor failed".to_owned())
+        }
+        Fate::ConnectFailed(error) => ("conservation", format!("could not connect: {error}")),
+        Fate::GivenUp => ("liveness", "heard nothing more and was given up".to_owned()),
+        Fate::Broken(Some(error)) => ("byte-stream", format!("broke: {error}")),
+        Fate::Broken(None) => ("byte-stream", "ended early".to_owned()),
+    };
+    if excused || served_lost {
+        return Ok(());
+    }
+    let other: Vec<String> = served.iter().map(|end| end.to_string()).collect();
+    Err(Breach::new(
+        invariant,
+        format!(
+            "stream {stream:#x} {what}, and nothing excuses it: {sent} of {} bytes sent, {received} came back; {}",
+            content.length,
+            if other.is_empty() { "no service saw it".to_owned() } else { other.join("; ") }
+        ),
+    ))
+}

@@ -1,0 +1,96 @@
+//! A client that pings now and then, falls silent, and expects to be hung up on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reactor::sys::Errno;
+use reactor::timer::TimerToken;
+use reactor::{CloseReason, Context, Handler, Origin, Token};
+
+use crate::workload::{Breach, Numbered, Party, Tally};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Caller {
+    service: SocketAddr,
+    pings: u64,
+    gap_ns: u64,
+    token: Option<Token>,
+    finished: bool,
+    tally: Tally,
+}
+
+impl Caller {
+    /// Pings `pings` times, `gap_ns` apart.
+    pub fn new(service: SocketAddr, pings: u64, gap_ns: u64) -> Caller {
+        Caller { service, pings, gap_ns, token: None, finished: false, tally: Tally::default() }
+    }
+
+    /// Its connections, counted.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn ping(&mut self, ctx: &mut Context<'_>) {
+        let Some(token) = self.token else { return };
+        if self.pings > 0 && ctx.write(token, b"ping").is_ok() {
+            self.pings -= 1;
+            ctx.arm_timer(Duration::from_nanos(self.gap_ns), 0);
+        }
+    }
+}
+
+impl Handler for Caller {
+    type Connection = ();
+    type Message = Numbered;
+
+    fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, _: Origin) {
+        self.tally.connected += 1;
+        self.token = Some(token);
+        self.ping(ctx);
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context<'_>, _: Token, _: u64, _: Errno) {
+        self.tally.failed += 1;
+        self.finished = true;
+    }
+
+    fn on_data(&mut self, _: &mut Context<'_>, _: Token, (): &mut (), bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, _: Token, (): (), _: CloseReason) {
+        self.tally.closed += 1;
+        self.token = None;
+        self.finished = true;
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, _: u64) {
+        self.ping(ctx);
+    }
+}
+
+impl Party for Caller {
+    fn begin(&mut self, ctx: &mut Context<'_>) {
+        match ctx.connect(self.service, 0) {
+            Ok(_) => self.tally.connects += 1,
+            Err(_) => self.finished = true,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    fn missing(&self) -> Breach {
+        Breach::new("liveness", format!("a caller with {} pings left is not hung up on", self.pings))
+    }
+
+    fn breach(&self) -> Option<&Breach> {
+        None
+    }
+
+    fn messages(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,222 @@
+//! What timers owe, kept the simple way: an ordered map of deadlines.
+
+use std::collections::BTreeMap;
+
+use reactor::time::Instant;
+use reactor::timer::TimerToken;
+
+use crate::workload::{Breach, TurnFacts};
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum State {
+    Armed,
+    Fired,
+    Cancelled,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Entry {
+    timer: TimerToken,
+    deadline: Instant,
+    /// The order of arming; a move counts as arming.
+    order: u64,
+    /// The turn's clock when it was armed.
+    armed_at: Instant,
+    state: State,
+}
+
+/// Every timer that the workload armed, by number.
+#[derive(Debug)]
+pub struct Model {
+    entries: Vec<Entry>,
+    /// Those that are armed, by (deadline, order).
+    armed: BTreeMap<(Instant, u64), u64>,
+    next_order: u64,
+    tick_ns: u64,
+    fired: u64,
+    cancelled: u64,
+    breach: Option<Breach>,
+}
+
+impl Model {
+    /// An empty model of a wheel with this tick.
+    pub fn new(tick_ns: u64) -> Model {
+        Model {
+            entries: Vec::new(),
+            armed: BTreeMap::new(),
+            next_order: 0,
+            tick_ns,
+            fired: 0,
+            cancelled: 0,
+            breach: None,
+        }
+    }
+
+    /// The number of the timer that is armed next.
+    pub fn next_number(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// The first breach.
+    pub fn breach(&self) -> Option<&Breach> {
+        self.breach.as_ref()
+    }
+
+    /// Timers that fired, rightly.
+    pub fn fired_count(&self) -> u64 {
+        self.fired
+    }
+
+    /// Timers that are armed.
+    pub fn pending(&self) -> usize {
+        self.armed.len()
+    }
+
+    /// Timers that were armed, fired and cancelled.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        (self.next_number(), self.fired, self.cancelled)
+    }
+
+    fn violated(&mut self, details: String) {
+        self.breach.get_or_insert(Breach { invariant: "timer-contract", details });
+    }
+
+    /// A timer was armed.
+    pub fn armed(&mut self, timer: TimerToken, deadline: Instant, now: Instant) {
+        let (number, order) = (self.next_number(), self.next_order);
+        self.next_order += 1;
+        self.entries.push(Entry { timer, deadline, order, armed_at: now, state: State::Armed });
+        self.armed.insert((deadline, order), number);
+    }
+
+    /// A cancel answered `was_armed`.
+    pub fn cancelled(&mut self, number: u64, was_armed: bool) {
+        let entry = self.entries[number as usize];
+        if (entry.state == State::Armed) != was_armed {
+            self.violated(format!("cancelling timer {number}, which is {:?}, answered {was_armed}", entry.state));
+        }
+        if entry.state == State::Armed {
+            self.armed.remove(&(entry.deadline, entry.order));
+            self.entries[number as usize].state = State::Cancelled;
+            self.cancelled += 1;
+        }
+    }
+
+    /// A move to `deadline` answered `was_armed`.
+    pub fn moved(&mut self, number: u64, deadline: Instant, now: Instant, was_armed: bool) {
+        let entry = self.entries[number as usize];
+        if (entry.state == State::Armed) != was_armed {
+            self.violated(format!("moving timer {number}, which is {:?}, answered {was_armed}", entry.state));
+        }
+        if entry.state == State::Armed {
+            self.armed.remove(&(entry.deadline, entry.order));
+            let order = self.next_order;
+            self.next_order += 1;
+            self.entries[number as usize] = Entry { deadline, order, armed_at: now, ..entry };
+            self.armed.insert((deadline, order), number);
+        }
+    }
+
+    /// A timer fired. Answers its deadline if it had one.
+    pub fn fired(&mut self, number: u64, timer: TimerToken, now: Instant) -> Option<Instant> {
+        let Some(&entry) = self.entries.get(number as usize) else {
+            self.violated(format!("timer {number} fired, which was never armed"));
+            return None;
+        };
+        if entry.state != State::Armed {
+            self.violated(format!("timer {number} fired, which is {:?}", entry.state));
+            return None;
+        }
+        if entry.timer != timer {
+            self.violated(format!("timer {number} fired as {timer:?}, and was armed as {:?}", entry.timer));
+        }
+        if entry.deadline > now {
+            let early_ns = entry.deadline.saturating_ns_since(now);
+            self.violated(format!("timer {number} fired {early_ns} ns before its deadline"));
+        }
+        // One with an earlier deadline may only come behind if this one had already been collected when it was armed.
+        let key = (entry.deadline, entry.order);
+        let overtaken = self.armed.range(..key).find(|&(_, &other)| {
+            self.entries[other as usize].armed_at < entry.deadline
+        });
+        if let Some((_, &other)) = overtaken {
+            let before_ns = entry.deadline.saturating_ns_since(self.entries[other as usize].deadline);
+            self.violated(format!("timer {number} fired before timer {other}, which was due {before_ns} ns earlier"));
+        }
+        self.armed.remove(&key);
+        self.entries[number as usize].state = State::Fired;
+        self.fired += 1;
+        Some(entry.deadline)
+    }
+
+    fn first_entry(&self) -> Option<(u64, Entry)> {
+        let (_, &number) = self.armed.first_key_value()?;
+        let entry = self.entries[number as usize];
+        (entry.deadline != Instant::FAR_FUTURE).then_some((number, entry))
+    }
+
+    /// The armed timer with the first deadline.
+    pub fn first(&self) -> Option<(u64, TimerToken)> {
+        self.first_entry().map(|(number, entry)| (number, entry.timer))
+    }
+
+    /// Whether any timer has yet to fire.
+    pub fn awaits_any(&self) -> bool {
+        self.first_entry().is_some()
+    }
+
+    /// The timer that was armed `back` before the next, dead or not.
+    pub fn back(&self, back: usize) -> Option<(u64, TimerToken)> {
+        let number = self.entries.len().checked_sub(back)?;
+        Some((number as u64, self.entries[number].timer))
+    }
+
+    /// Its deadline.
+    pub fn deadline_of(&self, back: usize) -> Option<Instant> {
+        let (number, _) = self.back(back)?;
+        Some(self.entries[number as usize].deadline)
+    }
+
+    /// The token of an armed timer.
+    pub fn token_of(&self, number: u64) -> Option<TimerToken> {
+        let entry = self.entries.get(number as usize)?;
+        (entry.state == State::Armed).then_some(entry.timer)
+    }
+
+    /// The first deadline that is still owed, in words.
+    pub fn describe_first(&self) -> String {
+        match self.first_entry() {
+            Some((number, entry)) => format!("timer {number} is due at {:?}", entry.deadline),
+            None => "no timer is due".to_owned(),
+        }
+    }
+
+    /// At the end of a turn, whatever was due must have fired; a loop that sleeps must wake up in time.
+    pub fn after_turn(&mut self, facts: TurnFacts) {
+        let Some((number, entry)) = self.first_entry() else { return };
+        let TurnFacts { now, timer_budget_ended, asleep, wait_rounding_ns, tick_ns } = facts;
+        debug_assert_eq!(tick_ns, self.tick_ns);
+        let due = entry.deadline.saturating_add_ns(self.tick_ns);
+        match asleep {
+            None if due <= now && entry.armed_at < now && !timer_budget_ended => {
+                let late_ns = now.saturating_ns_since(entry.deadline);
+                self.violated(format!("timer {number} was due {late_ns} ns ago, and the turn ended without it"));
+            }
+            None => {}
+            Some(None) => {
+                let details = format!("the loop sleeps without a timeout, and {}", self.describe_first());
+                self.violated(details);
+            }
+            Some(Some(timeout_ns)) => {
+                let ends = now.saturating_add_ns(timeout_ns);
+                let latest = due.max(now).saturating_add_ns(wait_rounding_ns);
+                if ends > latest {
+                    let over_ns = ends.saturating_ns_since(entry.deadline);
+                    self.violated(format!(
+                        "the loop sleeps for {timeout_ns} ns, {over_ns} ns beyond the deadline of timer {number}"
+                    ));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! The world of one run: hosts, threads, kernel objects, the event queue, and every decision. A plain value in one
+//! thread; the handle to it is [`SharedWorld`].
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use reactor::sys::{EpollMask, Fd};
+use reactor::time::Instant;
+
+use crate::actor::{Actor, ActorId, ActorSlot};
+use crate::decision::{Decisions, Domain, Site};
+use crate::event::{EventKind, EventQueue};
+use crate::fault::{FaultCounts, FaultKind};
+use crate::kernel::epoll::Epoll;
+use crate::kernel::eventfd::{Eventfd, WakeInbox};
+use crate::kernel::handshake::Connection;
+use crate::kernel::process::Process;
+use crate::kernel::socket::Socket;
+use crate::kernel::syscalls::SimSyscalls;
+use crate::kernel::{Kernel, Object};
+use crate::network::StalledLink;
+use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
+use crate::slab::Slab;
+use crate::trace::{Trace, TraceEntry};
+use crate::violation::{Excuse, Violation};
+use crate::weather::{Latency, Swarm, Weather};
+
+/// Names a host of a world.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HostId(pub u32);
+
+/// What a world is made with.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// What the swarm is drawn from.
+    pub weather: Weather,
+    /// The swarm itself; `None` draws it.
+    pub swarm: Option<Swarm>,
+    /// Latency between hosts; `None` leaves it to the swarm.
+    pub latency: Option<Latency>,
+    /// Capacity of every send and receive buffer, in bytes; `None` leaves it to the swarm.
+    pub buffer_bytes: Option<u64>,
+    /// Descriptors of a process, the three standard ones included.
+    pub descriptor_limit: usize,
+    /// Whether readable lines are kept, for [`SharedWorld::take_trace`].
+    pub collect_trace: bool,
+}
+
+impl Default for WorldOptions {
+    fn default() -> WorldOptions {
+        WorldOptions {
+            weather: Weather::Default,
+            swarm: None,
+            latency: None,
+            buffer_bytes: None,
+            descriptor_limit: 65_536,
+            collect_trace: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) kernel: Kernel,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) process: Process,
+    /// Sockets that hold a port by bind or listen.
+    pub(crate) bound: BTreeMap<u16, Vec<u32>>,
+    /// Ports of connections made from here, with their counts.
+    pub(crate) connection_ports: BTreeMap<u16, u32>,
+    pub(crate) next_port: u16,
+}
+
+/// Everything of one run.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) options: WorldOptions,
+    /// The time of what is being done, in nanoseconds since the start of the run.
+    pub(crate) now: u64,
+    pub(crate) decisions: Decisions,
+    pub(crate) swarm: Swarm,
+    pub(crate) faults: FaultCounts,
+    pub(crate) trace: Trace,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) run_queue: RunQueue,
+    /// The thread that was last given a turn.
+    running: Option<u32>,
+    pub(crate) events: EventQueue,
+    pub(crate) sockets: Slab<Socket>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) epolls: Slab<Epoll>,
+    pub(crate) eventfds: Slab<Eventfd>,
+    actors: Vec<ActorSlot>,
+    pub(crate) wakes: Arc<WakeInbox>,
+    pub(crate) stalled_links: Vec<StalledLink>,
+    pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
+    /// Memory of streams that are over.
+    pub(crate) storage: Vec<Vec<u8>>,
+    violation: Option<Violation>,
+    serials: u64,
+}
+
+impl World {
+    fn new(options: WorldOptions, mut decisions: Decisions) -> World {
+        let mut swarm = match &options.swarm {
+            Some(swarm) => swarm.clone(),
+            None => Swarm::draw(options.weather, &mut decisions),
+        };
+        if let Some(latency) = options.latency {
+            swarm.latency = latency;
+        }
+        World {
+            trace: Trace::new(options.collect_trace),
+            options,
+            now: 0,
+            decisions,
+            swarm,
+            faults: FaultCounts::default(),
+            hosts: Vec::new(),
+            threads: Vec::new(),
+            run_queue: RunQueue::default(),
+            running: None,
+            events: EventQueue::default(),
+            sockets: Slab::default(),
+            connections: Slab::default(),
+            epolls: Slab::default(),
+            eventfds: Slab::default(),
+            actors: Vec::new(),
+            wakes: Arc::default(),
+            stalled_links: Vec::new(),
+            excuses: BTreeMap::new(),
+            storage: Vec::new(),
+            violation: None,
+            serials: 0,
+        }
+    }
+
+    /// A time of the run on the clock that processes see.
+    #[inline]
+    pub(crate) fn clock(&self, time: u64) -> Instant {
+        Instant::from_ns(time.saturating_add(self.swarm.clock_origin_ns))
+    }
+
+    fn time_of(&self, clock: Instant) -> u64 {
+        clock.as_ns().saturating_sub(self.swarm.clock_origin_ns)
+    }
+
+    #[inline]
+    pub(crate) fn kernel_of(&self, thread: u32) -> Kernel {
+        self.hosts[self.threads[thread as usize].host as usize].kernel
+    }
+
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.serials += 1;
+        self.serials
+    }
+
+    pub(crate) fn host_at(&self, ip: Ipv4Addr) -> Option<u32> {
+        let [_, _, high, low] = ip.octets();
+        let index = (u32::from(high) * 250 + u32::from(low)).checked_sub(1)?;
+        (self.hosts.get(index as usize)?.ip == ip).then_some(index)
+    }
+
+    /// Charges the calling thread.
+    #[inline]
+    pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
+        self.threads[thread as usize].local += ns;
+    }
+
+    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind.
+    #[inline]
+    pub(crate) fn fault(&mut self, kind: FaultKind, entity: u32) -> bool {
+        if !self.swarm.is_on(kind) {
+            return false;
+        }
+        let rate = self.swarm.rate(kind);
+        let happens = self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate);
+        if happens {
+            self.faults.add(kind);
+        }
+        happens
+    }
+
+    /// A detail of a fault that happens.
+    pub(crate) fn draw_for(&mut self, kind: FaultKind, site: &'static str, entity: u32, bound: u64) -> u64 {
+        self.decisions.draw(kind.domain(), Site(site), entity, bound)
+    }
+
+    #[inline]
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.trace.collects() {
+            let at = self.clock(self.now);
+            self.trace.note(at, text());
+        }
+    }
+
+    pub(crate) fn violate(&mut self, invariant: &'static str, thread: ThreadId, details: String) {
+        if self.violation.is_none() {
+            let at = self.clock(self.now);
+            self.note(|| format!("violation of {invariant}: {details}"));
+            let step = self.trace.steps();
+            self.violation = Some(Violation { invariant, at, step, thread, details });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn queue_event(&mut self, time: u64, kind: EventKind) {
+        let tie = self.draw_tie();
+        self.events.push(time, tie, kind);
+    }
+
+    #[inline]
+    pub(crate) fn queue_connection_event(&mut self, connection: u32, time: u64, kind: EventKind) {
+        self.connections[connection].events += 1;
+        self.queue_event(time, kind);
+    }
+
+    /// Applies the next event; an actor that is due is answered, since it runs while the world is not borrowed.
+    fn apply_next_event(&mut self) -> Option<ActorId> {
+        let event = self.events.pop()?;
+        self.now = event.time;
+        match event.kind {
+            EventKind::Segment { stream, end } => self.segment_event(stream, end),
+            EventKind::Acknowledgement { stream } => self.acknowledgement_event(stream),
+            EventKind::Reset { stream } => self.reset_event(stream),
+            EventKind::Syn { connection, attempt } => self.syn_event(connection, attempt),
+            EventKind::SynAck { connection } => self.syn_ack_event(connection),
+            EventKind::HandshakeAck { connection } => self.handshake_ack_event(connection),
+            EventKind::ConnectFailed { connection, error } => self.connect_failed_event(connection, error),
+            EventKind::Deadline { thread } => self.deadline_event(thread),
+            EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
+            EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::LimitRises { host } => self.limit_rises_event(host),
+            EventKind::Actor { actor, serial } => {
+                let slot = &mut self.actors[actor as usize];
+                if slot.serial == serial && slot.actor.is_some() {
+                    slot.queued = false;
+                    return Some(ActorId(actor));
+                }
+            }
+        }
+        None
+    }
+
+    /// Brings the world up to a thread's clock; stops at an actor that is due.
+    #[inline]
+    fn reach(&mut self, thread: ThreadId) -> Option<ActorId> {
+        let local = self.threads[thread.0 as usize].local;
+        while self.events.next_time().is_some_and(|time| time <= local) {
+            if let Some(actor) = self.apply_next_event() {
+                return Some(actor);
+            }
+        }
+        self.now = local;
+        None
+    }
+
+    /// Whether a decision lets another thread of the process run early, now.
+    #[inline]
+    pub(crate) fn may_run_actor_early(&mut self, thread: u32) -> bool {
+        !self.actors.is_empty()
+            && self.swarm.is_on(FaultKind::EarlyActors)
+            && self.actors.iter().any(|slot| slot.queued)
+            && self.fault(FaultKind::EarlyActors, thread)
+    }
+
+    fn take_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
+        let queued: Vec<u32> =
+            (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued).collect();
+        let which = self.draw_for(FaultKind::EarlyActors, "which actor", thread.0, queued.len() as u64);
+        let actor = *queued.get(which as usize)?;
+        let slot = &mut self.actors[actor as usize];
+        slot.queued = false;
+        slot.serial += 1;
+        self.now = self.threads[thread.0 as usize].local;
+        Some(ActorId(actor))
+    }
+}
+
+/// The handle to a world; clones share it.
+#[derive(Clone, Debug)]
+pub struct SharedWorld {
+    world: Rc<RefCell<World>>,
+}
+
+impl SharedWorld {
+    /// A world without hosts. Unless the options hold one, the swarm is drawn first of all.
+    pub fn new(options: WorldOptions, decisions: Decisions) -> SharedWorld {
+        SharedWorld { world: Rc::new(RefCell::new(World::new(options, decisions))) }
+    }
+
+    /// Adds a host, with an address of its own and one process. At most 62,500.
+    pub fn add_host(&self, kernel: Kernel) -> HostId {
+        let mut world = self.world.borrow_mut();
+        let index = world.hosts.len() as u32;
+        let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
+        let limit = world.options.descriptor_limit;
+        world.hosts.push(Host {
+            kernel,
+            ip: Ipv4Addr::new(10, 0, high, low),
+            process: Process::new(limit),
+            bound: BTreeMap::new(),
+            connection_ports: BTreeMap::new(),
+            next_port: 32_768,
+        });
+        HostId(index)
+    }
+
+    /// Adds a thread to a host's process. It can run at once.
+    pub fn add_thread(&self, host: HostId) -> SimSyscalls {
+        let mut world = self.world.borrow_mut();
+        let thread = world.threads.len() as u32;
+        let now = world.now;
+        world.threads.push(Thread::new(host.0, now));
+        world.enqueue(thread);
+        let kernel = world.hosts[host.0 as usize].kernel;
+        drop(world);
+        SimSyscalls::new(self.clone(), ThreadId(thread), kernel)
+    }
+
+    /// Adds an actor, whose first step is due at `first`.
+    pub fn add_actor(&self, actor: Box<dyn Actor>, first: Instant) -> ActorId {
+        let mut world = self.world.borrow_mut();
+        let index = world.actors.len() as u32;
+        world.actors.push(ActorSlot { actor: Some(actor), serial: 0, queued: true });
+        let time = world.time_of(first);
+        world.queue_event(time, EventKind::Actor { actor: index, serial: 0 });
+        ActorId(index)
+    }
+
+    /// The thread makes no more calls.
+    pub fn finish_thread(&self, thread: ThreadId) {
+        let mut world = self.world.borrow_mut();
+        let entry = &mut world.threads[thread.0 as usize];
+        entry.phase = Phase::Finished;
+        entry.sleep = None;
+        entry.serial += 1;
+    }
+
+    /// Lets the world go on until somebody can run: applies what is queued in time order, and answers whose turn it is.
+    /// A thread whose turn ended without sleeping can run again at its own time.
+    pub fn step(&self, limit: Instant) -> Step {
+        let mut world = self.world.borrow_mut();
+        let limit = world.time_of(limit);
+        if let Some(thread) = world.running.take() {
+            let entry = &world.threads[thread as usize];
+            if entry.phase == Phase::Running {
+                if world.wakes.has_posts() {
+                    world.now = world.threads[thread as usize].local;
+                    world.deliver_wakes();
+                }
+                world.enqueue(thread);
+            }
+        }
+        if world.wakes.has_posts() {
+            world.deliver_wakes();
+        }
+        loop {
+            let event = world.events.next_time();
+            let runnable = world.next_runnable();
+            let next = match (event, runnable) {
+                (None, None) => return Step::Idle,
+                (Some(time), None) | (None, Some(time)) => time,
+                (Some(event), Some(runnable)) => event.min(runnable),
+            };
+            if next > limit {
+                return Step::LimitReached;
+            }
+            if runnable == Some(next) && event != Some(next) {
+                let thread = world.take_runnable();
+                if world.threads[thread.0 as usize].phase == Phase::Finished {
+                    continue;
+                }
+                world.now = next;
+                world.running = Some(thread.0);
+                return Step::Run(thread);
+            }
+            if let Some(actor) = world.apply_next_event() {
+                drop(world);
+                self.run_actor(actor);
+                return Step::Actor(actor);
+            }
+        }
+    }
+
+    /// Begins a call: everything due by the caller's clock happens first, actors included.
+    #[inline]
+    pub(crate) fn enter(&self, thread: ThreadId) -> RefMut<'_, World> {
+        let mut world = self.world.borrow_mut();
+        if world.may_run_actor_early(thread.0) {
+            drop(world);
+            self.run_early_actor(thread);
+            world = self.world.borrow_mut();
+        }
+        loop {
+            if world.wakes.has_posts() {
+                world.now = world.threads[thread.0 as usize].local;
+                world.deliver_wakes();
+            }
+            match world.reach(thread) {
+                None => return world,
+                Some(actor) => {
+                    drop(world);
+                    self.run_actor(actor);
+                    world = self.world.borrow_mut();
+                }
+            }
+        }
+    }
+
+    #[cold]
+    pub(crate) fn run_early_actor(&self, thread: ThreadId) {
+        let actor = self.world.borrow_mut().take_early_actor(thread);
+        if let Some(actor) = actor {
+            self.run_actor(actor);
+        }
+    }
+
+    /// Makes an actor's step with the world at its time and not borrowed.
+    fn run_actor(&self, actor: ActorId) {
+        let (taken, time, now) = {
+            let mut world = self.world.borrow_mut();
+            let (time, now) = (world.now, world.clock(world.now));
+            world.note(|| format!("actor {} runs", actor.0));
+            (world.actors[actor.0 as usize].actor.take(), time, now)
+        };
+        let Some(mut taken) = taken else { return };
+        let next = taken.step(now);
+        let mut world = self.world.borrow_mut();
+        world.now = time;
+        if world.wakes.has_posts() {
+            world.deliver_wakes();
+        }
+        if let Some(after_ns) = next {
+            let slot = &mut world.actors[actor.0 as usize];
+            slot.actor = Some(taken);
+            slot.queued = true;
+            slot.serial += 1;
+            let event = EventKind::Actor { actor: actor.0, serial: slot.serial };
+            world.queue_event(time.saturating_add(after_ns.max(1)), event);
+        }
+    }
+
+    /// The second phase of a run: faults stop, limits return, links heal.
+    pub fn calm_down(&self) {
+        let mut world = self.world.borrow_mut();
+        world.note(|| "the weather calms down".to_owned());
+        world.swarm.calm_down();
+        world.stalled_links.clear();
+        for host in &mut world.hosts {
+            host.process.limit = host.process.limit_at_rest;
+        }
+    }
+
+    /// The runner saw this thread do something that needs no call: run a timer, deliver a message.
+    pub fn note_progress(&self, thread: ThreadId) {
+        self.world.borrow_mut().progress(thread.0);
+    }
+
+    /// The thread was busy for this long without making a call: a handler that computes.
+    pub fn spend(&self, thread: ThreadId, ns: u64) {
+        self.world.borrow_mut().spend(thread.0, ns);
+    }
+
+    /// Draws a decision of the workload's, or of the runner's.
+    pub fn draw(&self, domain: Domain, site: Site, entity: u32, bound: u64) -> u64 {
+        self.world.borrow_mut().decisions.draw(domain, site, entity, bound)
+    }
+
+    /// The address of a host.
+    pub fn address(&self, host: HostId) -> Ipv4Addr {
+        self.world.borrow().hosts[host.0 as usize].ip
+    }
+
+    /// The time of what was last done.
+    pub fn now(&self) -> Instant {
+        let world = self.world.borrow();
+        world.clock(world.now)
+    }
+
+    /// A thread's own clock.
+    pub fn local_time(&self, thread: ThreadId) -> Instant {
+        let world = self.world.borrow();
+        world.clock(world.threads[thread.0 as usize].local)
+    }
+
+    /// The chained hash of every call so far.
+    pub fn trace_hash(&self) -> u64 {
+        self.world.borrow().trace.hash()
+    }
+
+    /// How many calls have been made.
+    pub fn steps(&self) -> u64 {
+        self.world.borrow().trace.steps()
+    }
+
+    /// The readable lines collected since the last take.
+    pub fn take_trace(&self) -> Vec<TraceEntry> {
+        self.world.borrow_mut().trace.take_lines()
+    }
+
+    /// Adds a line to the readable trace.
+    pub fn note(&self, text: impl FnOnce() -> String) {
+        self.world.borrow_mut().note(text);
+    }
+
+    /// The first invariant that was broken.
+    pub fn violation(&self) -> Option<Violation> {
+        self.world.borrow().violation.clone()
+    }
+
+    /// Reports a broken invariant; the first one is kept.
+    pub fn violate(&self, invariant: &'static str, thread: ThreadId, details: String) {
+        self.world.borrow_mut().violate(invariant, thread, details);
+    }
+
+    /// Why the stream between these two addresses may have ended early, if the world knows a reason.
+    pub fn excuse(&self, local: SocketAddr, peer: SocketAddr) -> Option<Excuse> {
+        match (local, peer) {
+            (SocketAddr::V4(local), SocketAddr::V4(peer)) => {
+                self.world.borrow().excuses.get(&(local, peer)).copied()
+            }
+            _ => None,
+        }
+    }
+
+    /// How often each kind of fault happened.
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.world.borrow().faults.clone()
+    }
+
+    /// What the run drew from its weather.
+    pub fn swarm(&self) -> Swarm {
+        self.world.borrow().swarm.clone()
+    }
+
+    /// How many decisions this domain has made.
+    pub fn decision_count(&self, domain: Domain) -> u64 {
+        self.world.borrow().decisions.count(domain)
+    }
+
+    /// The descriptors that a host's process has open, beyond the three standard ones.
+    pub fn open_descriptors(&self, host: HostId) -> Vec<Fd> {
+        self.world.borrow().hosts[host.0 as usize].process.open().map(|(fd, _)| fd).collect()
+    }
+
+    /// What an epoll instance has registered: descriptor, mask, data. Empty for anything else.
+    pub fn epoll_interest(&self, host: HostId, epoll: Fd) -> Vec<(Fd, EpollMask, u64)> {
+        let world = self.world.borrow();
+        match world.hosts[host.0 as usize].process.get(epoll) {
+            Some(Object::Epoll(epoll)) => world.epolls[epoll].interest().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sets the descriptor limit of a host's process, the three standard ones included.
+    pub fn set_descriptor_limit(&self, host: HostId, limit: usize) {
+        let process = &mut self.world.borrow_mut().hosts[host.0 as usize].process;
+        process.limit = limit;
+        process.limit_at_rest = limit;
+    }
+
+    /// Looks at the world.
+    pub fn borrow(&self) -> Ref<'_, World> {
+        self.world.borrow()
+    }
+}

@@ -1,0 +1,9 @@
+//! The simulated kernel against the list of kernel facts: each test is named for the fact it holds the kernel to.
+
+mod accept;
+mod connect;
+mod edges;
+mod ends;
+mod script;
+mod space;
+mod waits;
