@@ -101,6 +101,8 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
                 && slot.ready.contains(Ready::READABLE)
                 && slot.paused.is_empty()
                 && !slot.flags.contains(Flags::END_SEEN)
+                // Kept bytes that the application has asked for come first: behind them may be the peer's end.
+                && !(slot.flags.contains(Flags::OFFER) && slot.pending_bytes() > 0)
         })
     }
 
@@ -208,7 +210,8 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
     fn limit_pending(&mut self, token: Token) {
         let limit = self.state.config.pending_bytes_max;
         let slot = self.state.slot_mut(token);
-        if slot.pending_bytes() >= limit {
+        // Bytes that are to be offered again next turn are no reason to wait: nothing would lift it.
+        if slot.pending_bytes() >= limit && !slot.flags.contains(Flags::OFFER) {
             slot.paused |= PauseReasons::PENDING_FULL;
         }
     }

@@ -76,6 +76,11 @@ impl<P: Party> Audited<P> {
         &mut self.party
     }
 
+    /// Who was watched.
+    pub fn into_party(self) -> P {
+        self.party
+    }
+
     /// The first breach, of this audit or of the party itself.
     #[inline]
     pub fn breach(&self) -> Option<&Breach> {
@@ -93,10 +98,18 @@ impl<P: Party> Audited<P> {
     }
 
     #[inline]
-    fn check_live(&mut self, token: Token, call: &'static str) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
-        if !live && self.enabled {
-            self.violated("dead-generation", format!("{call} for {token:?}, which is not open"));
+    fn is_live(&self, token: Token) -> bool {
+        self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word())
+    }
+
+    /// Bytes, their end and pressure are told only of a connection that is open: neither dead nor closed by its own
+    /// handler.
+    #[inline]
+    fn check_open(&mut self, ctx: &Context<'_>, token: Token, call: &'static str) {
+        let live = self.is_live(token);
+        if self.enabled && !(live && ctx.is_open(token)) {
+            let why = if live { "which its handler has closed" } else { "which is not open" };
+            self.violated("dead-generation", format!("{call} for {token:?}, {why}"));
         }
     }
 
@@ -127,8 +140,7 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
-        if live {
+        if self.is_live(token) {
             self.violated("dead-generation", format!("on_connect_failed for {token:?}, which had opened"));
         }
         self.tell_excuse(ctx, token);
@@ -137,17 +149,17 @@ impl<P: Party> Handler for Audited<P> {
 
     #[inline]
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
-        self.check_live(token, "on_data");
+        self.check_open(ctx, token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
     }
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, unconsumed: usize) {
-        self.check_live(token, "on_end");
+        self.check_open(ctx, token, "on_end");
         self.party.on_end(ctx, token, state, unconsumed);
     }
 
     fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
-        self.check_live(token, "on_pressure");
+        self.check_open(ctx, token, "on_pressure");
         let queued_bytes = ctx.queued_bytes(token);
         let is_high = pressure == Pressure::High;
         if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
@@ -165,7 +177,9 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: P::Connection, reason: CloseReason) {
-        self.check_live(token, "on_close");
+        if self.enabled && !self.is_live(token) {
+            self.violated("dead-generation", format!("on_close for {token:?}, which is not open"));
+        }
         if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
             slot.live = false;
         }

@@ -21,7 +21,7 @@ use crate::weather::Weather;
 use crate::workload::echo::Echo;
 use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
-use crate::workload::{Scale, Workload, WorkloadKind};
+use crate::workload::{Workload, WorkloadKind};
 
 use self::drive::Drive;
 use self::setup::Setup;
@@ -83,7 +83,7 @@ pub struct Outcome {
 pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
     let _inside = Inside::enter();
     let setup = Setup::draw(options, &mut decisions);
-    let scale = if setup.weather == Weather::Tiny { Scale::Small } else { Scale::Normal };
+    let scale = setup.scale();
     match setup.workload {
         WorkloadKind::Echo => {
             let plan = Echo::draw(&mut decisions, scale);

@@ -104,7 +104,7 @@ impl World {
                 },
                 _ => return Err(Errno::EINVAL),
             },
-            WakeTarget::UserEvent { kqueue, ident } => self.user_event_post(thread, kqueue, ident)?,
+            WakeTarget::UserEvent { kqueue, ident, .. } => self.user_event_post(thread, kqueue, ident)?,
         };
         Ok(Arc::new(SimWake { inbox: Arc::clone(&self.wakes), post }))
     }

@@ -295,7 +295,7 @@ impl Syscalls for SimSyscalls {
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
         let (fd, ident) = match target {
             WakeTarget::Eventfd(fd) => (fd, 0),
-            WakeTarget::UserEvent { kqueue, ident } => (kqueue, ident),
+            WakeTarget::UserEvent { kqueue, ident, .. } => (kqueue, ident),
         };
         let carry_out = |world: &mut World, thread| world.make_waker(thread, target);
         self.call(CallKind::Waker, fd.as_raw(), [ident, 0], carry_out, nothing)

@@ -19,8 +19,9 @@ use crate::world::{SharedWorld, WorldOptions};
 
 /// The port that services listen on; nobody listens on the one above.
 const PORT: u16 = 7;
-/// How long everything owed may take once the trouble is over. Far timers take months.
-const CALM_NS: u64 = 100 * 86_400 * 1_000_000_000;
+/// How long everything owed may take once the trouble is over: a hundred years, as far timers arm further ones. Streams
+/// lose patience much earlier.
+const CALM_NS: u64 = 36_500 * 86_400 * 1_000_000_000;
 /// How many calls everything owed may take.
 const CALM_STEPS: u64 = 3_000_000;
 /// How long the loops may take to stop.

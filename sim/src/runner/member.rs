@@ -17,6 +17,9 @@ use crate::world::{HostId, SharedWorld};
 /// How often the structure of a loop is looked at, in turns.
 const LOOK_EVERY_TURNS: u64 = 64;
 
+/// How long a program waits before it tries again to begin.
+const RETRY_NS: u64 = 20_000_000;
+
 /// Knows what the world did to the connections of one host.
 struct WorldWitness {
     world: SharedWorld,
@@ -99,6 +102,7 @@ impl<P: Party> Member<P> {
                     });
                 }
                 Err(_) => {
+                    world.spend(thread, RETRY_NS);
                     let left = world.open_descriptors(host);
                     if !left.is_empty() {
                         let details = format!("a loop that could not be made left {left:?} open");
@@ -121,6 +125,7 @@ impl<P: Party> Member<P> {
                 Ok(_) => return Ok(()),
                 Err(error) => last = error,
             }
+            world.spend(self.thread, RETRY_NS);
             if world.open_descriptors(self.host).len() != before {
                 let details = "a listener that could not be made left its descriptor open".to_owned();
                 return Err(Breach::new("descriptor-ledger", details));

@@ -6,7 +6,7 @@ use super::RunOptions;
 use crate::decision::{Decisions, Domain, Site};
 use crate::kernel::Kernel;
 use crate::weather::{Latency, Weather};
-use crate::workload::WorkloadKind;
+use crate::workload::{Scale, WorkloadKind};
 
 /// What a run begins with.
 #[derive(Clone, Debug)]
@@ -37,6 +37,14 @@ const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
 impl Setup {
+    /// How much a workload may do: little where every call moves only a few bytes.
+    pub fn scale(&self) -> Scale {
+        let bytes_of_a_call = [&self.service, &self.client]
+            .map(|config| config.read_bytes.min(config.write_bytes_max).min(config.queue_bytes_high.max(64)));
+        let few = bytes_of_a_call.into_iter().any(|bytes| bytes < 64);
+        if few || self.weather == Weather::Tiny { Scale::Small } else { Scale::Normal }
+    }
+
     /// Draws everything that the options leave open. Every dimension is drawn even when it is fixed, so that fixing one
     /// leaves the others as they were.
     pub fn draw(options: &RunOptions, decisions: &mut Decisions) -> Setup {

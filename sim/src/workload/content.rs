@@ -68,6 +68,12 @@ impl Content {
         })
     }
 
+    /// Reads the header of a stream of which `received` bytes have been taken, if `offered` begins with it.
+    pub fn at_start(received: u64, offered: &[u8]) -> Option<Content> {
+        let header = offered.first_chunk().filter(|_| received == 0)?;
+        Content::from_header(header)
+    }
+
     /// Reads a header; `None` when it is none.
     pub fn from_header(header: &[u8; HEADER_BYTES as usize]) -> Option<Content> {
         let (first, second) = header.split_at(8);

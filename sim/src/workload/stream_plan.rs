@@ -131,8 +131,8 @@ impl StreamPlan {
     /// Draws one.
     pub fn draw(decisions: &mut Decisions, scale: Scale) -> StreamPlan {
         let small = scale == Scale::Small;
-        let bytes_max = if small { 600 } else { 24_000 };
-        let sizes: &[u64] = if small { &[10, 1, 40, 150] } else { &[64, 1, 700, 1460, 5000, 20_000] };
+        let bytes_max = if small { 600 } else { 12_000 };
+        let sizes: &[u64] = if small { &[10, 1, 40, 150] } else { &[64, 1, 700, 1460, 5000, 12_000] };
         let message_bytes = pick(decisions, "message size", sizes);
         let most = (bytes_max / message_bytes).clamp(1, 40);
         let messages = between(decisions, "messages", 1, most);

@@ -213,7 +213,8 @@ impl Handler for EchoService {
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Served, bytes: &[u8]) -> usize {
-        let length = state.content.map_or(0, |content| content.length);
+        // A stream that fits into one offer ends with it, so its length has to be known before anything is taken.
+        let length = state.content.or_else(|| Content::at_start(state.received, bytes)).map_or(0, |c| c.length);
         let taken = self.plan.appetite.take(bytes.len(), state.received, length);
         let (bytes, left) = (&bytes[..taken], bytes.len() - taken);
         if taken > 0 {
