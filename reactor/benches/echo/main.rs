@@ -115,7 +115,8 @@ struct Shape {
     messages: u64,
     /// What the reactor's ratio must not exceed.
     limit: f64,
-    /// What the reactor's system calls per message must not exceed.
+    /// What the reactor's system calls per message must not exceed: one read and one write for what arrives together, and
+    /// a share of a wait. How large a share follows from how server and load take turns, so there is a margin for it.
     calls_limit: f64,
 }
 
@@ -128,7 +129,7 @@ impl Scenario {
             depth: 1,
             messages: 24_000,
             limit: 1.0,
-            calls_limit: 2.05,
+            calls_limit: 2.1,
         };
         Some(match self {
             Scenario::Small => small,
@@ -137,7 +138,7 @@ impl Scenario {
                 title: "64 connections x 64 B, depth 16",
                 depth: 16,
                 messages: 256_000,
-                calls_limit: 0.13,
+                calls_limit: 0.14,
                 ..small
             },
             Scenario::Large => Shape {
