@@ -92,6 +92,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// [`WriteRefused`]; nothing was queued.
+    #[inline]
     pub fn write(&mut self, token: Token, bytes: &[u8]) -> Result<usize, WriteRefused> {
         self.reserve(token, bytes.len())?;
         let queue = &mut self.state.transfer_mut(token).ok_or(WriteRefused::Dead)?.queue;

@@ -39,6 +39,7 @@ pub(crate) struct Watermark {
 
 impl Watermark {
     /// Takes note of the queue's length. Returns whether the state changed.
+    #[inline]
     pub fn note(&mut self, queued_bytes: usize, config: &Config) -> bool {
         let before = self.above;
         if queued_bytes > config.queue_bytes_high {
@@ -60,6 +61,7 @@ impl Watermark {
     }
 
     /// What to tell the handler now, if anything.
+    #[inline]
     pub fn take_news(&mut self) -> Option<Pressure> {
         if !self.has_news() {
             return None;

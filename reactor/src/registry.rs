@@ -109,15 +109,18 @@ impl Slot {
         Token::new(index, self.generation)
     }
 
+    #[inline]
     pub fn queued_bytes(&self) -> usize {
         self.transfer.as_ref().map_or(0, |transfer| transfer.queue.bytes())
     }
 
+    #[inline]
     pub fn pending_bytes(&self) -> usize {
         self.transfer.as_ref().map_or(0, |transfer| transfer.pending.len())
     }
 
     /// Whether the application may still write.
+    #[inline]
     pub fn accepts_writes(&self) -> bool {
         matches!(self.phase, Phase::Requested | Phase::Connecting | Phase::Open)
             && !self.flags.intersects(Flags::END_WANTED | Flags::WRITE_FAILED)
@@ -129,6 +132,7 @@ impl Slot {
     }
 
     /// The error that the close will report, if there is one.
+    #[inline]
     pub fn failure(&self) -> Option<Errno> {
         match self.reason {
             CloseReason::Failed(error) => Some(error),

@@ -99,6 +99,7 @@ impl LoopState {
     }
 
     /// Puts a live connection on the run queue, once.
+    #[inline]
     pub fn enqueue(&mut self, token: Token) {
         if let Some(slot) = self.registry.get_mut(token)
             && !slot.flags.contains(Flags::QUEUED)
@@ -109,6 +110,7 @@ impl LoopState {
     }
 
     /// Puts a live connection on the list of those with deferred system calls, once.
+    #[inline]
     pub fn mark_dirty(&mut self, token: Token) {
         if let Some(slot) = self.registry.get_mut(token)
             && !slot.flags.contains(Flags::DIRTY)
@@ -119,6 +121,7 @@ impl LoopState {
     }
 
     /// The transfer of a connection, taken from the pool if it has none.
+    #[inline]
     pub fn transfer_mut(&mut self, token: Token) -> Option<&mut Transfer> {
         let slot = self.registry.get_mut(token)?;
         if slot.transfer.is_none() {
@@ -128,6 +131,7 @@ impl LoopState {
     }
 
     /// Gives a connection's transfer back to the pool if nothing waits in it any more.
+    #[inline]
     pub fn recycle_transfer(&mut self, token: Token) {
         let Some(slot) = self.registry.get_mut(token) else { return };
         let idle = |transfer: &Transfer| {
@@ -153,6 +157,7 @@ impl LoopState {
     }
 
     /// Takes note of a changed output queue: pauses or resumes reading, and has the handler told.
+    #[inline]
     pub fn note_pressure(&mut self, token: Token) {
         let Some(slot) = self.registry.get_mut(token) else { return };
         let queued_bytes = slot.queued_bytes();
@@ -224,6 +229,7 @@ impl LoopState {
     }
 
     /// A slot that must be live: the caller has just looked.
+    #[inline]
     pub fn slot_mut(&mut self, token: Token) -> &mut Slot {
         self.registry.get_mut(token).expect("the caller holds a live token")
     }

@@ -42,16 +42,19 @@ pub(crate) struct WriteQueue {
 
 impl WriteQueue {
     /// Bytes queued.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether nothing is queued.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
     /// Queues a copy of `bytes`.
+    #[inline]
     pub fn push_copy(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -79,6 +82,7 @@ impl WriteQueue {
 
     /// The first bytes to send, up to `bytes_max` of one segment, when one plain write will do: there is a single
     /// segment, or the caller may pass only one.
+    #[inline]
     pub fn single(&self, segments_max: usize, bytes_max: usize) -> Option<&[u8]> {
         if self.segments.len() > 1 && segments_max > 1 {
             return None;
@@ -117,6 +121,7 @@ impl WriteQueue {
     ///
     /// # Panics
     /// When `sent` exceeds what is queued.
+    #[inline]
     pub fn advance(&mut self, sent: usize) {
         assert!(sent <= self.bytes, "the kernel took {sent} bytes of {} queued", self.bytes);
         self.bytes -= sent;
