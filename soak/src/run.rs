@@ -301,7 +301,7 @@ fn turn_until_stopped<P: Party>(
             return Ok(());
         }
         turns += 1;
-        if turns % LOOK_EVERY_TURNS == 0 {
+        if turns.is_multiple_of(LOOK_EVERY_TURNS) {
             reactor.assert_invariants();
         }
         let fired = reactor.counters().timers_fired;
