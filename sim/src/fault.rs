@@ -41,6 +41,8 @@ fault_kinds! {
     ScheduleTies "schedule-ties" Schedule,
     /// Socket buffers are near the kernel's minimum (below it in tiny weather).
     SmallBuffers "small-buffers" Buffers,
+    /// A send buffer grows or shrinks while it is in use, as autotuning and memory pressure make it (T55).
+    ChangingBuffers "changing-buffers" Buffers,
     /// A wait returns fewer events than are ready (N5).
     ShortBatches "short-batches" Batches,
     /// The events of a batch come in any order (N5).
@@ -73,6 +75,8 @@ fault_kinds! {
     EarlyActors "early-actors" Actors,
     /// The clock starts shortly before one of its limits.
     ClockLimits "clock-limits" Clock,
+    /// Time stands still between two waits: calls cost nothing, and every reading of a turn is equal (C1).
+    StillClock "still-clock" Clock,
 }
 
 impl FaultKind {

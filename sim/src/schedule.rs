@@ -76,6 +76,8 @@ pub(crate) struct Thread {
     /// Waits in a row without progress, and when the first of them returned.
     empty_waits: u32,
     empty_since: u64,
+    /// The last wait slept until its timeout.
+    pub(crate) timed_out: bool,
 }
 
 impl Thread {
@@ -92,6 +94,7 @@ impl Thread {
             held_kevents: Vec::new(),
             empty_waits: 0,
             empty_since: 0,
+            timed_out: false,
         }
     }
 }
@@ -103,7 +106,7 @@ pub(crate) struct RunQueue {
     sequence: u64,
 }
 
-/// The kernel's timer slack (C4): a wait of `timeout_ns` may end this much late; measured waits use about all of it.
+/// The kernel's timer slack (C4): a wait of `timeout_ns` may end up to this much late.
 const fn slack_ns(timeout_ns: u64) -> u64 {
     let slack = timeout_ns / 1_000;
     if slack < 50_000 {
@@ -152,7 +155,11 @@ impl World {
     /// A drawn order among equals when the run has that; otherwise first come, first served.
     pub(crate) fn draw_tie(&mut self) -> u64 {
         if self.swarm.is_on(FaultKind::ScheduleTies) {
-            self.decisions.draw(Domain::Schedule, Site("order among equals"), 0, 16)
+            let tie = self.decisions.draw(Domain::Schedule, Site("order among equals"), 0, 16);
+            if tie > 0 {
+                self.faults.add(FaultKind::ScheduleTies);
+            }
+            tie
         } else {
             0
         }
@@ -183,7 +190,12 @@ impl World {
         let began = self.now;
         let mut fires = u64::MAX;
         if let Some(timeout_ns) = timeout_ns {
-            fires = began.saturating_add(timeout_ns).saturating_add(slack_ns(timeout_ns));
+            fires = began.saturating_add(timeout_ns);
+            if self.swarm.is_on(FaultKind::LateWaits) {
+                let slack_ns = slack_ns(timeout_ns) + 1;
+                let late_ns = self.draw_for(FaultKind::LateWaits, "within the timer slack", thread, slack_ns);
+                fires = fires.saturating_add(late_ns);
+            }
             if self.fault(FaultKind::LateWaits, thread) {
                 let late_ns = self.draw_for(FaultKind::LateWaits, "how late", thread, 20_000_000);
                 fires = fires.saturating_add(late_ns);
@@ -344,8 +356,10 @@ impl World {
         }
     }
 
-    /// Counts a wait that has returned; too many in a row with nothing done in between are a spin.
-    pub(crate) fn count_wait(&mut self, thread: u32) {
+    /// Counts a wait that has returned with nothing; too many in a row with nothing done in between are a spin. A wait
+    /// that returned events is not counted: every edge has a cause outside the loop, and a connection that is not being
+    /// read has one for each arrival.
+    pub(crate) fn count_empty_wait(&mut self, thread: u32) {
         let now = self.now;
         let entry = &mut self.threads[thread as usize];
         if entry.empty_waits == 0 || now.saturating_sub(entry.empty_since) > EMPTY_WINDOW_NS {
@@ -356,7 +370,7 @@ impl World {
         if entry.empty_waits > EMPTY_WAITS_MAX {
             entry.empty_waits = 0;
             let details = format!(
-                "{EMPTY_WAITS_MAX} waits in a row returned within 20 ms and nothing was done in between"
+                "{EMPTY_WAITS_MAX} waits within 20 ms returned nothing, and nothing was done in between"
             );
             self.violate("empty-wakeups", ThreadId(thread), details);
         }

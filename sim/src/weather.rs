@@ -123,6 +123,9 @@ impl Swarm {
         if swarm.is_on(FaultKind::ClockLimits) {
             swarm.clock_origin_ns = draw_clock_origin_ns(decisions);
         }
+        if swarm.is_on(FaultKind::StillClock) {
+            swarm.wake = Latency::constant(0);
+        }
         swarm
     }
 
@@ -163,11 +166,13 @@ fn rate_of(kind: FaultKind, strength: u64, cruel: bool) -> Ratio {
             | FaultKind::ShortBatches
             | FaultKind::ReorderedBatches
             | FaultKind::ClockLimits
+            | FaultKind::StillClock
     );
     let sometimes = matches!(
         kind,
         FaultKind::LateSegments
             | FaultKind::DelayedAcks
+            | FaultKind::ChangingBuffers
             | FaultKind::InterruptedWaits
             | FaultKind::LateWaits
             | FaultKind::StaleBatches

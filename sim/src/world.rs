@@ -115,13 +115,20 @@ impl World {
         if let Some(latency) = options.latency {
             swarm.latency = latency;
         }
+        // These two are not events of a run but properties of it: counted once.
+        let mut faults = FaultCounts::default();
+        for kind in [FaultKind::ClockLimits, FaultKind::StillClock] {
+            if swarm.is_on(kind) {
+                faults.add(kind);
+            }
+        }
         World {
             trace: Trace::new(options.collect_trace),
             options,
             now: 0,
             decisions,
             swarm,
-            faults: FaultCounts::default(),
+            faults,
             hosts: Vec::new(),
             threads: Vec::new(),
             run_queue: RunQueue::default(),
@@ -171,7 +178,9 @@ impl World {
     /// Charges the calling thread.
     #[inline]
     pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
-        self.threads[thread as usize].local += ns;
+        if !self.swarm.is_on(FaultKind::StillClock) {
+            self.threads[thread as usize].local += ns;
+        }
     }
 
     /// Whether this kind of trouble happens here and now; drawn only if the run has the kind.
@@ -335,6 +344,11 @@ impl SharedWorld {
         ActorId(index)
     }
 
+    /// Whether the thread's last wait slept until its timeout.
+    pub fn has_timed_out(&self, thread: ThreadId) -> bool {
+        self.world.borrow().threads[thread.0 as usize].timed_out
+    }
+
     /// The thread makes no more calls.
     pub fn finish_thread(&self, thread: ThreadId) {
         let mut world = self.world.borrow_mut();
@@ -468,7 +482,7 @@ impl SharedWorld {
 
     /// The thread was busy for this long without making a call: a handler that computes.
     pub fn spend(&self, thread: ThreadId, ns: u64) {
-        self.world.borrow_mut().spend(thread.0, ns);
+        self.world.borrow_mut().threads[thread.0 as usize].local += ns;
     }
 
     /// Draws a decision of the workload's, or of the runner's.

@@ -135,6 +135,13 @@ impl World {
         minimum + self.draw_for(FaultKind::SmallBuffers, "bytes of a buffer", host, spread)
     }
 
+    /// Draws a send buffer anew while it is in use. A smaller one may hold more than it has room for; it then takes
+    /// nothing until enough is acknowledged, as under memory pressure.
+    pub(crate) fn change_send_capacity(&mut self, id: u32) {
+        let host = self.sockets[id].host;
+        self.sockets[id].send_capacity = self.draw_capacity(host, SEND_CAPACITY_MIN);
+    }
+
     pub(crate) fn socket_option(&mut self, thread: u32, fd: Fd, option: SocketOption) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
         let id = self.socket_behind(thread, fd)?;

@@ -82,7 +82,10 @@ impl SimSyscalls {
             Err(error) => Outcome::Error(error),
         };
         world.record(self.thread, call, fd, arguments, outcome, began);
-        world.count_wait(self.thread.0);
+        world.threads[self.thread.0 as usize].timed_out = sleep.is_some() && result == Ok(Wait::Ready(0));
+        if !matches!(result, Ok(Wait::Ready(1..))) {
+            world.count_empty_wait(self.thread.0);
+        }
         self.leave(world);
         result
     }

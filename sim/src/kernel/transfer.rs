@@ -80,6 +80,9 @@ impl World {
         if length == 0 {
             return Ok(0);
         }
+        if self.fault(FaultKind::ChangingBuffers, id) {
+            self.change_send_capacity(id);
+        }
         let room = self.room(id);
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
         if count < length && !self.kernel_of(thread).is_bsd() {

@@ -17,6 +17,9 @@ use crate::world::{HostId, SharedWorld};
 /// How often the structure of a loop is looked at, in turns.
 const LOOK_EVERY_TURNS: u64 = 64;
 
+/// The longest timeout that `epoll_wait(2)` takes: 24.8 days (kernel-semantics C6).
+const TIMEOUT_NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
+
 /// How long a program waits before it tries again to begin.
 const RETRY_NS: u64 = 20_000_000;
 
@@ -58,6 +61,7 @@ pub(super) struct Member<P: Party> {
     wait_rounding_ns: u64,
     progress: u64,
     timers_fired: u64,
+    turns_empty: u64,
     oracles: bool,
 }
 
@@ -98,6 +102,7 @@ impl<P: Party> Member<P> {
                         wait_rounding_ns,
                         progress: 0,
                         timers_fired: 0,
+                        turns_empty: 0,
                         oracles,
                     });
                 }
@@ -168,7 +173,7 @@ impl<P: Party> Member<P> {
             return Ok(());
         }
         let counters = self.reactor.counters();
-        let (turns, fired) = (counters.turns, counters.timers_fired);
+        let (turns, turns_empty, fired) = (counters.turns, counters.turns_empty, counters.timers_fired);
         let progress = fired + self.reactor.handler().calls();
         if progress != self.progress {
             self.progress = progress;
@@ -177,6 +182,14 @@ impl<P: Party> Member<P> {
         if !self.oracles {
             return Ok(());
         }
+        // Timeouts are the loop's own doing: each must find something due (bug-catalogue B30, B57), but for those that
+        // are cut to the longest that the call can express (B29).
+        let cut = self.asked.timeout_ns().is_some_and(|ns| ns >= TIMEOUT_NS_MAX);
+        if turns_empty > self.turns_empty && turn == Turn::Ran && world.has_timed_out(self.thread) && !cut {
+            let details = "a wait slept until the timeout that the loop had asked for, and nothing was due";
+            return Err(Breach::new("empty-wakeups", details.to_owned()));
+        }
+        self.turns_empty = turns_empty;
         let timer_budget_ended = fired - self.timers_fired >= u64::from(self.config.timers_per_turn);
         self.timers_fired = fired;
         let asleep = (turn == Turn::Parked).then(|| self.asked.timeout_ns());
