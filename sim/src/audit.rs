@@ -42,7 +42,10 @@ pub struct Audited<P> {
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited").field("party", &self.party).field("breach", &self.breach).finish_non_exhaustive()
+        f.debug_struct("Audited")
+            .field("party", &self.party)
+            .field("breach", &self.breach)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +104,10 @@ impl<P: Party> Audited<P> {
 
     #[inline]
     fn check_live(&mut self, token: Token, call: &'static str) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
+        let live = self
+            .slots
+            .get(token.slot() as usize)
+            .is_some_and(|slot| slot.live && slot.word == token.as_word());
         if !live && self.enabled {
             self.violated("dead-generation", format!("{call} for {token:?}, which is not open"));
         }
@@ -134,7 +140,10 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
-        let live = self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word());
+        let live = self
+            .slots
+            .get(token.slot() as usize)
+            .is_some_and(|slot| slot.live && slot.word == token.as_word());
         if live {
             self.violated("dead-generation", format!("on_connect_failed for {token:?}, which had opened"));
         }
@@ -143,7 +152,13 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     #[inline]
-    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
+    fn on_data(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        bytes: &[u8],
+    ) -> usize {
         self.calls += 1;
         self.check_live(token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
@@ -154,7 +169,13 @@ impl<P: Party> Handler for Audited<P> {
         self.party.on_end(ctx, token, state, unconsumed);
     }
 
-    fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
+    fn on_pressure(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        pressure: Pressure,
+    ) {
         self.check_live(token, "on_pressure");
         let queued_bytes = ctx.queued_bytes(token);
         let is_high = pressure == Pressure::High;
@@ -165,9 +186,13 @@ impl<P: Party> Handler for Audited<P> {
                 self.violated("watermark", format!("{pressure:?} was told twice in a row to {token:?}"));
             }
         }
-        let fits = if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
+        let fits =
+            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
         if !fits {
-            self.violated("watermark", format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"));
+            self.violated(
+                "watermark",
+                format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"),
+            );
         }
         self.party.on_pressure(ctx, token, state, pressure);
     }
