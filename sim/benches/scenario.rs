@@ -94,7 +94,8 @@ fn main() {
         ("messages_per_second_without_oracles", off.messages_per_second()),
     ];
     if json {
-        let members: Vec<String> = figures.iter().map(|(name, value)| format!("\"{name}\":{value:.2}")).collect();
+        let members: Vec<String> =
+            figures.iter().map(|(name, value)| format!("\"{name}\":{value:.2}")).collect();
         println!("{{{}}}", members.join(","));
     } else {
         for (name, value) in figures {

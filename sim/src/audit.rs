@@ -42,7 +42,10 @@ pub struct Audited<P> {
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited").field("party", &self.party).field("breach", &self.breach).finish_non_exhaustive()
+        f.debug_struct("Audited")
+            .field("party", &self.party)
+            .field("breach", &self.breach)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +158,13 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     #[inline]
-    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
+    fn on_data(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        bytes: &[u8],
+    ) -> usize {
         self.calls += 1;
         self.check_open(ctx, token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
@@ -177,9 +186,13 @@ impl<P: Party> Handler for Audited<P> {
                 self.violated("watermark", format!("{pressure:?} was told twice in a row to {token:?}"));
             }
         }
-        let fits = if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
+        let fits =
+            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
         if !fits {
-            self.violated("watermark", format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"));
+            self.violated(
+                "watermark",
+                format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"),
+            );
         }
         self.party.on_pressure(ctx, token, state, pressure);
     }

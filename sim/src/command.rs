@@ -48,6 +48,12 @@ enum Verb {
     /// Prints the calls of one run, and its verdict
     #[command(after_help = EXAMPLES)]
     Replay(replay::Arguments),
+    /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
+    #[command(hide = true)]
+    Trespass {
+        /// `clock` or `randomness`
+        what: String,
+    },
 }
 
 /// What can be fixed of a run. What is not fixed is drawn from the seed.
@@ -72,7 +78,8 @@ impl Fixed {
 }
 
 fn parse_workload(text: &str) -> Result<WorkloadKind, String> {
-    WorkloadKind::from_name(text).ok_or_else(|| unknown(text, WorkloadKind::ALL.map(WorkloadKind::name).as_slice()))
+    WorkloadKind::from_name(text)
+        .ok_or_else(|| unknown(text, WorkloadKind::ALL.map(WorkloadKind::name).as_slice()))
 }
 
 fn parse_kernel(text: &str) -> Result<Kernel, String> {
@@ -135,7 +142,8 @@ pub(crate) fn main() -> ExitCode {
                 _ => {
                     // clap adds usage and tips on further lines; the first one says what is wrong.
                     let text = error.to_string();
-                    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("wrong arguments");
+                    let first =
+                        text.lines().find(|line| !line.trim().is_empty()).unwrap_or("wrong arguments");
                     eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(first));
                     ExitCode::from(USAGE)
                 }
@@ -146,6 +154,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::List => list::list(),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
+        Verb::Trespass { what } => trespass(what),
     };
     match ended {
         Ok(code) => ExitCode::from(code),
@@ -159,4 +168,20 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(INPUT_OUTPUT)
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is there to show that the guard sees it"
+)]
+fn trespass(what: &str) -> Result<u8, Trouble> {
+    // Elsewhere both are allowed.
+    let before = std::time::Instant::now();
+    let _inside = sim::guard::Inside::enter();
+    match what {
+        "clock" => println!("{:?}", std::time::Instant::now().duration_since(before)),
+        _ => println!("{:?}", std::collections::HashMap::<u8, u8>::new()),
+    }
+    Ok(0)
 }

@@ -23,6 +23,8 @@ use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
 use crate::workload::{Workload, WorkloadKind};
 
+pub use self::member::{check_structure, check_timers};
+
 use self::drive::Drive;
 use self::setup::Setup;
 

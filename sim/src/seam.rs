@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use reactor::sys::{
-    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown, SocketOption,
-    Syscalls, Wait, Wake, WakeTarget,
+    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown,
+    SocketOption, Syscalls, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
 

@@ -112,7 +112,8 @@ pub fn run_seed(options: &RunOptions, seed: u64, twice: bool) -> Outcome {
                 outcome.trace_hash, outcome.steps, again.trace_hash, again.steps
             );
             let step = outcome.steps.min(again.steps);
-            outcome.failure = Some(Failure { oracle: Oracle::Determinism, at: Default::default(), step, details });
+            outcome.failure =
+                Some(Failure { oracle: Oracle::Determinism, at: Default::default(), step, details });
         }
     }
     outcome
@@ -191,7 +192,10 @@ pub fn check_seeds(options: &RunOptions, base: u64, runs: u64) {
         let seed = seed_of_run(base, index);
         let outcome = run(options, Decisions::from_seed(seed));
         if let Some(failure) = &outcome.failure {
-            panic!("\n{}", FailureBlock { outcome: &outcome, failure, input: Input::Seed(Seed(seed)), options });
+            panic!(
+                "\n{}",
+                FailureBlock { outcome: &outcome, failure, input: Input::Seed(Seed(seed)), options }
+            );
         }
     }
 }

@@ -10,7 +10,10 @@ use sim::sweep::{FailedRun, Summary, Sweep};
 const BLOCKS_MAX: usize = 10;
 
 /// Real time, for the report; no run sees it.
-#[expect(clippy::disallowed_types, reason = "the report says how long the sweep took; runs have their own clock")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the report says how long the sweep took; runs have their own clock"
+)]
 pub(super) struct WallClock(std::time::Instant);
 
 impl WallClock {
@@ -25,7 +28,12 @@ impl WallClock {
 }
 
 fn block<'a>(failed: &'a FailedRun, options: &'a RunOptions) -> FailureBlock<'a> {
-    FailureBlock { outcome: &failed.outcome, failure: &failed.failure, input: Input::Seed(failed.seed), options }
+    FailureBlock {
+        outcome: &failed.outcome,
+        failure: &failed.failure,
+        input: Input::Seed(failed.seed),
+        options,
+    }
 }
 
 fn seconds(ns: u128) -> f64 {
@@ -102,7 +110,12 @@ struct SummaryObject {
     faults: serde_json::Map<String, serde_json::Value>,
 }
 
-pub(super) fn json(out: &mut impl Write, summary: &Summary, options: &RunOptions, wall_s: f64) -> io::Result<()> {
+pub(super) fn json(
+    out: &mut impl Write,
+    summary: &Summary,
+    options: &RunOptions,
+    wall_s: f64,
+) -> io::Result<()> {
     for failed in &summary.failed {
         let object = FailedObject {
             failed: failed.failure.oracle.name(),

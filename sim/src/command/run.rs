@@ -50,7 +50,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     };
     let stop = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&stop);
-    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))
+    let stop_then_exit = move || {
+        // The second time, whoever asks does not want to wait for the runs under way.
+        if handler.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(stop_then_exit)
         .map_err(|error| Trouble::InputOutput(format!("cannot listen for signals: {error}")))?;
 
     let bar = progress_bar(plan.runs);

@@ -15,7 +15,9 @@ fn refuse_inside_a_run(call: &str) {
     if !super::is_inside() || REFUSING.replace(true) {
         return;
     }
-    eprintln!("{call} was called inside a simulated run: nothing but the seed may decide there. Called from:");
+    eprintln!(
+        "{call} was called inside a simulated run: nothing but the seed may decide there. Called from:"
+    );
     eprintln!("{}", Backtrace::force_capture());
     std::process::abort();
 }

@@ -22,8 +22,10 @@ const PORT: u16 = 7;
 /// How long everything owed may take once the trouble is over: a hundred years, as far timers arm further ones. Streams
 /// lose patience much earlier.
 const CALM_NS: u64 = 36_500 * 86_400 * 1_000_000_000;
-/// How many calls everything owed may take.
-const CALM_STEPS: u64 = 3_000_000;
+/// How many calls the trouble may take: a loop that spins would not come to its end.
+const TROUBLE_STEPS: u64 = 2_000_000;
+/// How many calls everything owed may take after that.
+const CALM_STEPS: u64 = 1_000_000;
 /// How long the loops may take to stop.
 const STOP_NS: u64 = 600 * 1_000_000_000;
 
@@ -47,7 +49,12 @@ pub(super) struct Drive<'a, W: Workload> {
 }
 
 impl<'a, W: Workload> Drive<'a, W> {
-    pub(super) fn new(plan: &'a W, setup: Setup, options: &'a RunOptions, decisions: Decisions) -> Drive<'a, W> {
+    pub(super) fn new(
+        plan: &'a W,
+        setup: Setup,
+        options: &'a RunOptions,
+        decisions: Decisions,
+    ) -> Drive<'a, W> {
         let world = WorldOptions {
             weather: setup.weather,
             latency: setup.latency,
@@ -131,8 +138,10 @@ impl<'a, W: Workload> Drive<'a, W> {
     }
 
     fn missing(&self) -> Breach {
-        let services = self.services.iter().map(|member| (member.party().is_finished(), member.party().missing()));
-        let clients = self.clients.iter().map(|member| (member.party().is_finished(), member.party().missing()));
+        let services =
+            self.services.iter().map(|member| (member.party().is_finished(), member.party().missing()));
+        let clients =
+            self.clients.iter().map(|member| (member.party().is_finished(), member.party().missing()));
         let found = services.chain(clients).find(|(finished, _)| !finished).map(|(_, missing)| missing);
         found.unwrap_or_else(|| Breach::new("liveness", "nothing is missing".to_owned()))
     }
@@ -148,7 +157,7 @@ impl<'a, W: Workload> Drive<'a, W> {
     fn trouble_and_calm(&mut self) -> Result<(), Breach> {
         let mut calm = false;
         let mut limit = self.began.saturating_add_ns(self.setup.trouble_ns);
-        let mut steps_max = u64::MAX;
+        let mut steps_max = self.world.steps() + TROUBLE_STEPS;
         let mut unfinished = !self.is_finished();
         while unfinished {
             match self.world.step(limit) {
@@ -159,7 +168,7 @@ impl<'a, W: Workload> Drive<'a, W> {
                     self.kernel_breach()?;
                     if self.world.steps() > steps_max {
                         let missing = self.missing();
-                        let details = format!("{CALM_STEPS} calls after the trouble was over: {}", missing.details);
+                        let details = format!("after {} calls: {}", self.world.steps(), missing.details);
                         return Err(Breach::new("liveness", details));
                     }
                 }
@@ -199,7 +208,10 @@ impl<'a, W: Workload> Drive<'a, W> {
                 }
                 Step::Actor(_) => {}
                 Step::Idle | Step::LimitReached => {
-                    return Err(Breach::new("liveness", format!("{left} loops were told to stop, and sleep")));
+                    return Err(Breach::new(
+                        "liveness",
+                        format!("{left} loops were told to stop, and sleep"),
+                    ));
                 }
             }
         }

@@ -7,6 +7,7 @@ use reactor::{Config, ListenOptions, Reactor, Turn};
 
 use super::panics;
 use crate::audit::{Audited, Witness};
+use crate::guard::Inside;
 use crate::kernel::Object;
 use crate::schedule::ThreadId;
 use crate::seam::{Asked, Seam, Tamper};
@@ -32,7 +33,9 @@ struct WorldWitness {
 impl Witness for WorldWitness {
     fn excuses(&self, fd: Fd) -> bool {
         let world = self.world.borrow();
-        let Some(Object::Socket(socket)) = world.hosts[self.host.0 as usize].process.get(fd) else { return false };
+        let Some(Object::Socket(socket)) = world.hosts[self.host.0 as usize].process.get(fd) else {
+            return false;
+        };
         let connection = world.sockets[socket].connection;
         let Some(connection) = world.connections.get(connection) else { return false };
         let [client, server] = connection.addresses;
@@ -47,6 +50,15 @@ impl Witness for WorldWitness {
                     | Excuse::ListenerClosed
             )
         )
+    }
+}
+
+impl SharedWorld {
+    /// Whether the thread sleeps in a wait, and is not merely stopped with a batch that the wait has already given it.
+    pub(crate) fn is_asleep(&self, thread: ThreadId) -> bool {
+        let world = self.borrow();
+        let entry = &world.threads[thread.0 as usize];
+        entry.sleep.is_some_and(|sleep| !sleep.stalled)
     }
 }
 
@@ -120,7 +132,12 @@ impl<P: Party> Member<P> {
     }
 
     /// Opens the listener.
-    pub(super) fn listen(&mut self, world: &SharedWorld, address: SocketAddr, backlog: u32) -> Result<(), Breach> {
+    pub(super) fn listen(
+        &mut self,
+        world: &SharedWorld,
+        address: SocketAddr,
+        backlog: u32,
+    ) -> Result<(), Breach> {
         const ATTEMPTS: u32 = 200;
         let options = ListenOptions { backlog, ..ListenOptions::default() };
         let mut last = Errno::EAGAIN;
@@ -158,7 +175,10 @@ impl<P: Party> Member<P> {
         let turn = match turn {
             Ok(turn) => turn,
             Err(error) => {
-                return Err(Breach::new("turn-error", format!("a turn of thread {} failed: {error}", self.thread.0)));
+                return Err(Breach::new(
+                    "turn-error",
+                    format!("a turn of thread {} failed: {error}", self.thread.0),
+                ));
             }
         };
         if turn == Turn::Stopped {
@@ -167,7 +187,8 @@ impl<P: Party> Member<P> {
             world.finish_thread(self.thread);
             let left = world.open_descriptors(self.host);
             if !left.is_empty() {
-                let details = format!("{left:?} are still open after the loop of thread {} has stopped", self.thread.0);
+                let details =
+                    format!("{left:?} are still open after the loop of thread {} has stopped", self.thread.0);
                 return Err(Breach::new("descriptor-ledger", details));
             }
             return Ok(());
@@ -192,7 +213,7 @@ impl<P: Party> Member<P> {
         self.turns_empty = turns_empty;
         let timer_budget_ended = fired - self.timers_fired >= u64::from(self.config.timers_per_turn);
         self.timers_fired = fired;
-        let asleep = (turn == Turn::Parked).then(|| self.asked.timeout_ns());
+        let asleep = (turn == Turn::Parked && world.is_asleep(self.thread)).then(|| self.asked.timeout_ns());
         let (wait_rounding_ns, tick_ns) = (self.wait_rounding_ns, self.config.tick_ns);
         self.reactor.with(|audited, ctx| {
             let now = ctx.now();
@@ -210,8 +231,7 @@ impl<P: Party> Member<P> {
 
     /// Looks at the structure of the whole loop.
     pub(super) fn look(&self, _: &SharedWorld) -> Result<(), Breach> {
-        panics::catch(|| self.reactor.assert_invariants())
-            .map_err(|message| Breach::new("bounded-queue", message))?;
+        check_structure(|| self.reactor.assert_invariants())?;
         let queued = self.reactor.sender().queued();
         if queued > self.config.mailbox_messages_max {
             return Err(Breach::new("bounded-queue", format!("{queued} messages in the mailbox")));
@@ -220,11 +240,24 @@ impl<P: Party> Member<P> {
     }
 }
 
+/// Turns a failed assertion about a loop's structure into a breach.
+///
+/// # Errors
+/// A breach of `bounded-queue`, when `assert` panics.
+pub fn check_structure(assert: impl FnOnce()) -> Result<(), Breach> {
+    let _inside = Inside::enter();
+    panics::catch(assert).map_err(|message| Breach::new("bounded-queue", message))
+}
+
 /// Timers armed are fired, cancelled or pending.
-pub(super) fn check_timers(counters: reactor::timer::TimerCounters, pending: usize) -> Result<(), Breach> {
+///
+/// # Errors
+/// A breach of `timer-conservation`.
+pub fn check_timers(counters: reactor::timer::TimerCounters, pending: usize) -> Result<(), Breach> {
     let reactor::timer::TimerCounters { armed, fired, cancelled, .. } = counters;
     if armed != fired + cancelled + pending as u64 {
-        let details = format!("{armed} timers armed, {fired} fired, {cancelled} cancelled, {pending} pending");
+        let details =
+            format!("{armed} timers armed, {fired} fired, {cancelled} cancelled, {pending} pending");
         return Err(Breach::new("timer-conservation", details));
     }
     Ok(())

@@ -65,15 +65,22 @@ impl Setup {
     /// Draws everything that the options leave open. Every dimension is drawn even when it is fixed, so that fixing one
     /// leaves the others as they were.
     pub fn draw(options: &RunOptions, decisions: &mut Decisions) -> Setup {
-        let mut draw = |site, bound: usize| {
-            decisions.draw(Domain::Setup, Site(site), 0, bound as u64) as usize
-        };
+        let mut draw =
+            |site, bound: usize| decisions.draw(Domain::Setup, Site(site), 0, bound as u64) as usize;
         let workload = [WorkloadKind::Echo, WorkloadKind::Echo, WorkloadKind::Wake, WorkloadKind::Timers];
-        let weather = [Weather::Calm, Weather::Default, Weather::Default, Weather::Default, Weather::Cruel, Weather::Tiny];
+        let weather = [
+            Weather::Calm,
+            Weather::Default,
+            Weather::Default,
+            Weather::Default,
+            Weather::Cruel,
+            Weather::Tiny,
+        ];
         let workload = workload[draw("workload", workload.len())];
         let kernel = Kernel::ALL[draw("kernel", Kernel::ALL.len())];
         let weather = weather[draw("weather", weather.len())];
-        let trouble_ns = [SECOND, 100 * MILLISECOND, 5 * SECOND, 30 * SECOND][draw("how long the trouble lasts", 4)];
+        let trouble_ns =
+            [SECOND, 100 * MILLISECOND, 5 * SECOND, 30 * SECOND][draw("how long the trouble lasts", 4)];
         let tight = draw("descriptor limit", 8) == 7;
         let backlog = [128, 16, 1][draw("backlog", 3)];
         let service = draw_config(&mut draw);

@@ -96,7 +96,13 @@ impl Workload for Echo {
             writing: pick(
                 decisions,
                 "how the service writes",
-                &[Writing::Copied, Writing::Copied, Writing::Shared, Writing::Pieces(100), Writing::Pieces(7)],
+                &[
+                    Writing::Copied,
+                    Writing::Copied,
+                    Writing::Shared,
+                    Writing::Pieces(100),
+                    Writing::Pieces(7),
+                ],
             ),
         };
         let second_hop = between(decisions, "second hop", 0, 3) == 3;
@@ -174,8 +180,7 @@ fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_unnamed: bool
             format!("stream {stream:#x}: {issued} requests issued, {completed} completed, {lost} lost"),
         ));
     }
-    let served_lost = served.iter().any(|end| end.ended != Ended::InOrder)
-        || lost_unnamed;
+    let served_lost = served.iter().any(|end| end.ended != Ended::InOrder) || lost_unnamed;
     let (invariant, what) = match fate {
         Fate::Completed | Fate::Vanished | Fate::RefusedByNobody => return Ok(()),
         Fate::NotStarted | Fate::Connecting | Fate::Open => {

@@ -141,11 +141,14 @@ impl StreamPlan {
             0..=2 => Ending::HalfClose,
             3..=5 => Ending::CloseAfterAll,
             6 => Ending::CloseUnread,
-            _ => Ending::Vanish { after_messages: between(decisions, "messages before it vanishes", 1, messages) },
+            _ => Ending::Vanish {
+                after_messages: between(decisions, "messages before it vanishes", 1, messages),
+            },
         };
         let think_ns = pick(decisions, "think time", &[0, 0, 0, 5 * MILLISECOND, 400 * MILLISECOND]);
         StreamPlan {
-            start_ns: between(decisions, "start", 0, 3) * between(decisions, "start", 0, 50) * MILLISECOND / 3,
+            start_ns: between(decisions, "start", 0, 3) * between(decisions, "start", 0, 50) * MILLISECOND
+                / 3,
             to_nobody: between(decisions, "whether anybody listens", 0, 19) == 19,
             messages,
             message_bytes,

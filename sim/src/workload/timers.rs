@@ -73,7 +73,11 @@ impl Operation {
             8 => Operation::ArmPast,
             9 => Operation::ArmNever,
             10 => Operation::Repeat {
-                period_ns: pick(decisions, "period", &[10 * MILLISECOND, MILLISECOND, 700_000, 50_000, 3 * SECOND]),
+                period_ns: pick(
+                    decisions,
+                    "period",
+                    &[10 * MILLISECOND, MILLISECOND, 700_000, 50_000, 3 * SECOND],
+                ),
                 times: between(decisions, "times", 1, 12) as u32,
                 missed: pick(
                     decisions,
@@ -251,19 +255,25 @@ impl TimersService {
                     self.arm(ctx, interval.next(now, now), Some(Repeat { interval, left: times }));
                 }
                 Operation::CancelFirst => {
-                    if let Some((number, timer)) = self.model.first().filter(|&(number, _)| !self.is_idle(number)) {
+                    if let Some((number, timer)) =
+                        self.model.first().filter(|&(number, _)| !self.is_idle(number))
+                    {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
                     }
                 }
                 Operation::Cancel { back } => {
-                    if let Some((number, timer)) = self.model.back(back).filter(|&(number, _)| !self.is_idle(number)) {
+                    if let Some((number, timer)) =
+                        self.model.back(back).filter(|&(number, _)| !self.is_idle(number))
+                    {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
                     }
                 }
                 Operation::Move { back, delay_ns } => {
-                    if let Some((number, timer)) = self.model.back(back).filter(|&(number, _)| !self.is_idle(number)) {
+                    if let Some((number, timer)) =
+                        self.model.back(back).filter(|&(number, _)| !self.is_idle(number))
+                    {
                         let deadline = now.saturating_add_ns(delay_ns);
                         let was_armed = ctx.rearm_timer(timer, Duration::from_nanos(delay_ns));
                         self.model.moved(number, deadline, now, was_armed);
@@ -354,7 +364,10 @@ impl Party for TimersService {
     }
 
     fn missing(&self) -> Breach {
-        Breach::new("timer-contract", format!("the loop sleeps for ever, and {}", self.model.describe_first()))
+        Breach::new(
+            "timer-contract",
+            format!("the loop sleeps for ever, and {}", self.model.describe_first()),
+        )
     }
 
     fn breach(&self) -> Option<&Breach> {

@@ -5,13 +5,15 @@
 //! notified, and the loop sleeps), `byte-stream` (what the service reports of the messages reaches its client whole).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reactor::sys::Errno;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Config, Context, Handler, Origin, SendError, Sender, Token};
 
-use super::{Breach, Numbered, Party, Producer, Scale, Tally, Workload, between, pick};
+use super::{Breach, Numbered, Party, Producer, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -30,9 +32,11 @@ struct ProducerPlan {
 }
 
 /// One run of `wake`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wake {
     producers: Vec<ProducerPlan>,
+    /// How many messages have been published and notified, by all producers: a loop that sleeps has taken them all.
+    notified: Arc<AtomicU64>,
     /// Whether a client listens to reports of the messages.
     reports: bool,
     /// A timer that fires now and then beside the messages; zero for none.
@@ -61,6 +65,7 @@ impl Workload for Wake {
             .collect();
         Wake {
             producers,
+            notified: Arc::default(),
             reports: between(decisions, "reports", 0, 2) == 2,
             beat_ns: pick(decisions, "beat", &[0, 0, 0, 3 * MILLISECOND]),
         }
@@ -87,7 +92,15 @@ impl Workload for Wake {
     }
 
     fn producer(&self, index: usize, sender: Sender<Numbered>) -> Box<dyn Producer> {
-        Box::new(Posting { plan: self.producers[index], producer: index as u32, next: 0, published: 0, sender, began: false })
+        Box::new(Posting {
+            plan: self.producers[index],
+            producer: index as u32,
+            next: 0,
+            published: 0,
+            notified: Arc::clone(&self.notified),
+            sender,
+            began: false,
+        })
     }
 
     fn judge(&self, services: &[&WakeService], clients: &[&Listener], lost: bool) -> Result<(), Breach> {
@@ -98,7 +111,10 @@ impl Workload for Wake {
             if client.whole != Some(true) && !excused {
                 return Err(Breach::new(
                     "byte-stream",
-                    format!("the listener got {} reports and then {:?}; nothing excuses it", client.reports, client.end),
+                    format!(
+                        "the listener got {} reports and then {:?}; nothing excuses it",
+                        client.reports, client.end
+                    ),
                 ));
             }
             if client.whole == Some(true) && client.reports != services[0].reported {
@@ -120,8 +136,16 @@ struct Posting {
     next: u64,
     /// Published and not yet notified.
     published: u64,
+    notified: Arc<AtomicU64>,
     sender: Sender<Numbered>,
     began: bool,
+}
+
+impl Posting {
+    fn notify(&mut self) {
+        self.sender.notify();
+        self.notified.fetch_add(std::mem::take(&mut self.published), Ordering::SeqCst);
+    }
 }
 
 impl Producer for Posting {
@@ -134,8 +158,7 @@ impl Producer for Posting {
         }
         let batch_ends = self.published == self.plan.batch || self.next == self.plan.messages;
         if self.published > 0 && batch_ends {
-            self.published = 0;
-            self.sender.notify();
+            self.notify();
             return (self.next < self.plan.messages).then_some(self.plan.gap_ns);
         }
         match self.sender.publish(Numbered { producer: self.producer, number: self.next }) {
@@ -147,8 +170,7 @@ impl Producer for Posting {
             Err(SendError::Full(_)) => {
                 // What is published may wait for its notification; without it nothing would ever make room.
                 if self.published > 0 {
-                    self.published = 0;
-                    self.sender.notify();
+                    self.notify();
                 }
                 Some(FULL_NS)
             }
@@ -174,8 +196,7 @@ pub struct WakeService {
     excused: Option<Token>,
     breach: Option<Breach>,
     messages: u64,
-    /// Whether a listener is still to come.
-    awaits_listener: bool,
+    notified: Arc<AtomicU64>,
 }
 
 impl WakeService {
@@ -192,7 +213,7 @@ impl WakeService {
             excused: None,
             breach: None,
             messages: 0,
-            awaits_listener: plan.reports,
+            notified: Arc::clone(&plan.notified),
         }
     }
 
@@ -211,7 +232,6 @@ impl Handler for WakeService {
 
     fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, _: Origin) {
         self.tally.accepted += 1;
-        self.awaits_listener = false;
         if self.listener.is_none() && self.reported == 0 {
             self.listener = Some(token);
         } else {
@@ -236,7 +256,10 @@ impl Handler for WakeService {
         self.broken |= self.excused.take() == Some(token)
             || matches!(
                 reason,
-                CloseReason::DrainExpired | CloseReason::LingerExpired | CloseReason::Overflow | CloseReason::Stopped
+                CloseReason::DrainExpired
+                    | CloseReason::LingerExpired
+                    | CloseReason::Overflow
+                    | CloseReason::Stopped
             )
             || matches!(reason, CloseReason::Failed(error) if super::echo::is_shortage(error));
         if self.listener == Some(token) {
@@ -311,6 +334,18 @@ impl Party for WakeService {
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
     }
+
+    fn after_turn(&mut self, facts: TurnFacts) {
+        let notified = self.notified.load(Ordering::SeqCst);
+        // Other timers may wake the loop later; to fall asleep now is wrong all the same.
+        if facts.asleep.is_some() && notified > self.messages && self.breach.is_none() {
+            let details = format!(
+                "the loop falls asleep with {} of {notified} notified messages delivered",
+                self.messages
+            );
+            self.breach = Some(Breach::new("lost-wakeup", details));
+        }
+    }
 }
 
 /// A client that checks the reports.
@@ -376,7 +411,10 @@ impl Handler for Listener {
             });
             if !in_order {
                 self.breach.get_or_insert_with(|| {
-                    Breach::new("byte-stream", format!("the report of message {number} of producer {producer} is out of order"))
+                    Breach::new(
+                        "byte-stream",
+                        format!("the report of message {number} of producer {producer} is out of order"),
+                    )
                 });
             }
         }

@@ -298,7 +298,10 @@ impl Handler for EchoClient {
             let (received, sent) = (attempt.received, attempt.sent);
             if let Some(at) = wrong {
                 let stream = content.stream;
-                self.violated("byte-stream", format!("stream {stream:#x}: the byte at offset {at} came back wrong"));
+                self.violated(
+                    "byte-stream",
+                    format!("stream {stream:#x}: the byte at offset {at} came back wrong"),
+                );
             } else if received > sent {
                 let stream = content.stream;
                 let details = format!("stream {stream:#x}: {received} bytes came back, {sent} were sent");
@@ -359,8 +362,9 @@ impl Handler for EchoClient {
             _ => None,
         };
         let attempt = &mut self.attempts[index];
-        attempt.excused |= matches!(reason, CloseReason::Overflow | CloseReason::Stopped | CloseReason::DrainExpired)
-            || error.is_some_and(is_shortage);
+        attempt.excused |=
+            matches!(reason, CloseReason::Overflow | CloseReason::Stopped | CloseReason::DrainExpired)
+                || error.is_some_and(is_shortage);
         self.end(ctx, index, Fate::Broken(error));
         self.attempts[index].token = None;
     }
@@ -406,9 +410,10 @@ impl Party for EchoClient {
     }
 
     fn missing(&self) -> Breach {
-        let stuck = self.attempts.iter().find(|attempt| {
-            matches!(attempt.fate, Fate::NotStarted | Fate::Connecting | Fate::Open)
-        });
+        let stuck = self
+            .attempts
+            .iter()
+            .find(|attempt| matches!(attempt.fate, Fate::NotStarted | Fate::Connecting | Fate::Open));
         let details = match stuck {
             Some(attempt) => format!(
                 "stream {:#x} is {:?} with {} of {} bytes sent and {} back, and nothing more happens",

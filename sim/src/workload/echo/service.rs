@@ -148,12 +148,18 @@ impl EchoService {
         if self.checks
             && let Some(at) = content.first_difference(state.received, rest)
         {
-            self.violated(format!("stream {:#x}: the byte at offset {at} is wrong on arrival", content.stream));
+            self.violated(format!(
+                "stream {:#x}: the byte at offset {at} is wrong on arrival",
+                content.stream
+            ));
         }
         state.received += rest.len() as u64;
         if state.received > content.length {
             let Content { stream, length } = content;
-            self.violated(format!("stream {stream:#x}: {} bytes came, {length} were promised", state.received));
+            self.violated(format!(
+                "stream {stream:#x}: {} bytes came, {length} were promised",
+                state.received
+            ));
         }
     }
 
@@ -161,9 +167,7 @@ impl EchoService {
         let result = match self.plan.writing {
             Writing::Copied => ctx.write(to, bytes),
             Writing::Shared => ctx.write_shared(to, Bytes::copy_from_slice(bytes)),
-            Writing::Pieces(length) => {
-                bytes.chunks(length).try_fold(0, |_, piece| ctx.write(to, piece))
-            }
+            Writing::Pieces(length) => bytes.chunks(length).try_fold(0, |_, piece| ctx.write(to, piece)),
         };
         result.is_ok()
     }
@@ -226,7 +230,8 @@ impl Handler for EchoService {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Served, bytes: &[u8]) -> usize {
         // A stream that fits into one offer ends with it, so its length has to be known before anything is taken.
-        let length = state.content.or_else(|| Content::at_start(state.received, bytes)).map_or(0, |c| c.length);
+        let length =
+            state.content.or_else(|| Content::at_start(state.received, bytes)).map_or(0, |c| c.length);
         let taken = self.plan.appetite.take(bytes.len(), state.received, length);
         let (bytes, left) = (&bytes[..taken], bytes.len() - taken);
         if taken > 0 {
@@ -248,7 +253,9 @@ impl Handler for EchoService {
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Served, unconsumed: usize) {
         if unconsumed > 0 {
-            self.violated(format!("{unconsumed} bytes were left over at the end of a stream that had been asked for"));
+            self.violated(format!(
+                "{unconsumed} bytes were left over at the end of a stream that had been asked for"
+            ));
         }
         let whole = state.content.is_some_and(|content| state.received == content.length);
         match state.link {

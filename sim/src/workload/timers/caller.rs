@@ -33,7 +33,16 @@ mod tag {
 impl Caller {
     /// Pings `pings` times, `gap_ns` apart.
     pub fn new(service: SocketAddr, pings: u64, gap_ns: u64) -> Caller {
-        Caller { service, pings, gap_ns, token: None, finished: false, gave_up: false, excused: false, tally: Tally::default() }
+        Caller {
+            service,
+            pings,
+            gap_ns,
+            token: None,
+            finished: false,
+            gave_up: false,
+            excused: false,
+            tally: Tally::default(),
+        }
     }
 
     /// Whether it waited in vain.

@@ -93,7 +93,10 @@ impl Model {
     pub fn cancelled(&mut self, number: u64, was_armed: bool) {
         let entry = self.entries[number as usize];
         if (entry.state == State::Armed) != was_armed {
-            self.violated(format!("cancelling timer {number}, which is {:?}, answered {was_armed}", entry.state));
+            self.violated(format!(
+                "cancelling timer {number}, which is {:?}, answered {was_armed}",
+                entry.state
+            ));
         }
         if entry.state == State::Armed {
             self.armed.remove(&(entry.deadline, entry.order));
@@ -136,12 +139,15 @@ impl Model {
         }
         // One with an earlier deadline may only come behind if this one had already been collected when it was armed.
         let key = (entry.deadline, entry.order);
-        let overtaken = self.armed.range(..key).find(|&(_, &other)| {
-            self.entries[other as usize].armed_at < entry.deadline
-        });
+        let overtaken = self
+            .armed
+            .range(..key)
+            .find(|&(_, &other)| self.entries[other as usize].armed_at < entry.deadline);
         if let Some((_, &other)) = overtaken {
             let before_ns = entry.deadline.saturating_ns_since(self.entries[other as usize].deadline);
-            self.violated(format!("timer {number} fired before timer {other}, which was due {before_ns} ns earlier"));
+            self.violated(format!(
+                "timer {number} fired before timer {other}, which was due {before_ns} ns earlier"
+            ));
         }
         self.armed.remove(&key);
         self.entries[number as usize].state = State::Fired;
@@ -200,7 +206,9 @@ impl Model {
         match asleep {
             None if due <= now && entry.armed_at < now && !timer_budget_ended => {
                 let late_ns = now.saturating_ns_since(entry.deadline);
-                self.violated(format!("timer {number} was due {late_ns} ns ago, and the turn ended without it"));
+                self.violated(format!(
+                    "timer {number} was due {late_ns} ns ago, and the turn ended without it"
+                ));
             }
             None => {}
             Some(None) => {

@@ -1,0 +1,156 @@
+//! The binary `sim` as its users meet it: what it prints, and what it exits with.
+
+use std::process::{Command, Output, Stdio};
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("the binary can be started")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The one line that says what was wrong.
+fn complaint(arguments: &[&str]) -> String {
+    let output = sim(arguments);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn list_names_everything_that_can_be_asked_for() {
+    let output = sim(&["list"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = out(&output);
+    for name in
+        ["echo", "wake", "timers", "linux", "freebsd", "macos", "calm", "cruel", "byte-stream", "lost-wakeup"]
+    {
+        assert!(text.contains(&format!("  {name} ")), "{name} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn help_teaches_by_examples() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["replay", "--help"]] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("Examples:"));
+    }
+}
+
+#[test]
+fn a_sweep_sums_up() {
+    let output = sim(&["run", "--runs", "30", "--jobs", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let text = out(&output);
+    for line in ["runs ", "failed ", "virtual time", "runs/s", "trace hash", "faults drawn"] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    assert!(output.stderr.is_empty(), "no bar where there is no terminal");
+}
+
+fn summary(arguments: &[&str]) -> serde_json::Value {
+    let output = sim(arguments);
+    let text = out(&output);
+    serde_json::from_str(text.lines().last().expect("a summary")).expect("JSON")
+}
+
+#[test]
+fn json_ends_with_a_summary_and_jobs_change_nothing() {
+    let one = summary(&["run", "--runs", "40", "--json", "--jobs", "1"]);
+    let two = summary(&["run", "--runs", "40", "--json", "--jobs", "2", "--check-determinism"]);
+    for member in ["runs", "failed", "steps", "calls", "virtual_s", "wall_s", "trace_hash", "faults"] {
+        assert!(!one[member].is_null(), "{member} is missing in {one}");
+    }
+    assert_eq!(one["trace_hash"], two["trace_hash"]);
+    assert_eq!(one["runs"], 40);
+}
+
+#[test]
+fn a_replay_shows_calls_and_ends_with_the_hash_of_the_sweep() {
+    let seed = "0x00000000000051ed";
+    let swept = summary(&["run", "--runs", "1", "--seed", seed, "--json"]);
+    let output = sim(&["replay", seed]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = out(&output);
+    assert!(text.contains("clock_gettime() -> "), "calls are shown");
+    let last = text.lines().last().expect("a line");
+    assert!(last.starts_with("trace hash 0x"), "{last}");
+    // One run's hash is folded into the sweep's.
+    assert!(swept["trace_hash"].is_string());
+    assert_eq!(out(&sim(&["replay", seed])), text);
+}
+
+#[test]
+fn files_are_scripts_or_bytes_of_a_fuzzer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("a file");
+        path.to_str().expect("a plain name").to_owned()
+    };
+    let script = file("script", b"sim-script 1\nsetup 0 0 = 2\n");
+    let text = out(&sim(&["replay", &script]));
+    assert!(text.contains("passed: wake on linux in calm weather"), "{text}");
+    let bytes = file("crash", &[0x41, 7, 1, 0x10, 9]);
+    let text = out(&sim(&["replay", &bytes]));
+    assert!(text.contains("passed: echo"), "{text}");
+    let text = out(&sim(&["replay", &bytes, "--workload", "timers"]));
+    assert!(text.contains("passed: timers"), "{text}");
+    let wrong = file("wrong", b"sim-script 1\nsetup zero = 2\n");
+    assert!(complaint(&["replay", &wrong]).contains("line 2"));
+}
+
+#[test]
+fn bad_input_gets_one_clear_line_and_exit_code_2() {
+    let text = complaint(&["run", "--workload", "ecko"]);
+    assert!(text.contains("ecko") && text.contains("echo, wake, timers"), "{text}");
+    let text = complaint(&["run", "--kernel", "plan9"]);
+    assert!(text.contains("linux, freebsd, macos"), "{text}");
+    let text = complaint(&["run", "--weather", "hail"]);
+    assert!(text.contains("calm, default, cruel, tiny"), "{text}");
+    let text = complaint(&["run", "--seed", "0xfish"]);
+    assert!(text.contains("0xfish") && text.contains("decimal"), "{text}");
+    let text = complaint(&["replay", "no-such-file"]);
+    assert!(text.contains("no-such-file"), "{text}");
+    complaint(&["run", "--jobs", "0"]);
+    complaint(&["run", "--runs", "many"]);
+    complaint(&["dance"]);
+}
+
+#[test]
+fn a_folder_cannot_be_replayed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = sim(&["replay", folder.path().to_str().expect("a plain name")]);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+}
+
+#[test]
+fn a_closed_output_ends_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["replay", "0x51ed", "--workload", "echo"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_real_clock_or_randomness_inside_a_run_ends_the_process_with_its_name() {
+    for (what, call) in [("clock", "clock_gettime"), ("randomness", "getrandom")] {
+        let output = sim(&["trespass", what]);
+        assert_eq!(output.status.code(), None, "it is ended by a signal: {output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.starts_with(&format!("{call} was called inside a simulated run")), "{text}");
+        assert!(text.contains("trespass"), "the site is named:\n{text}");
+    }
+}
