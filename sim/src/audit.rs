@@ -175,7 +175,13 @@ impl<P: Party> Handler for Audited<P> {
         self.party.on_end(ctx, token, state, unconsumed);
     }
 
-    fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
+    fn on_pressure(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        pressure: Pressure,
+    ) {
         self.check_open(ctx, token, "on_pressure");
         let queued_bytes = ctx.queued_bytes(token);
         let is_high = pressure == Pressure::High;

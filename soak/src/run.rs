@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use reactor::sys::{Errno, Family, Syscalls, System};
 use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
+use sim::audit::Audited;
 use sim::decision::Decisions;
 use sim::decision::seed::{Seed, seed_of_run};
 use sim::workload::echo::Echo;
 use sim::workload::timers::Timers;
 use sim::workload::wake::Wake;
 use sim::workload::{Breach, Numbered, Party, Scale, TurnFacts, Workload, WorkloadKind};
-use sim::audit::Audited;
 
 use crate::machine::Stopwatch;
 use crate::{Failure, say};
@@ -196,7 +196,8 @@ where
     let clients = finish(clients, totals)?;
     let services = finish(services, totals)?;
     if late {
-        let missing = services.iter().filter(|(party, _)| !party.is_finished()).map(|(party, _)| party.missing());
+        let missing =
+            services.iter().filter(|(party, _)| !party.is_finished()).map(|(party, _)| party.missing());
         let missing = clients
             .iter()
             .filter(|(party, _)| !party.is_finished())
@@ -219,7 +220,8 @@ fn finish<P: Party>(members: Vec<Member<P>>, totals: &mut Totals) -> Result<Vec<
     let mut finished = Vec::new();
     for member in members {
         let joined = member.thread.join();
-        let result = joined.map_err(|_| Failure::Invariant("panic: a loop or its handler panicked".to_owned()))?;
+        let result =
+            joined.map_err(|_| Failure::Invariant("panic: a loop or its handler panicked".to_owned()))?;
         let (party, counters) = result.map_err(|breach| Failure::Invariant(breach.to_string()))?;
         totals.messages += party.messages();
         totals.connections += counters.accepted;
@@ -364,7 +366,10 @@ fn spawn<T: Send + 'static>(
         .map_err(|error| Failure::Machine(format!("thread {name}: {error}")))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a producer on real sockets is a real thread, and paces itself")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a producer on real sockets is a real thread, and paces itself"
+)]
 fn pause(duration: Duration) {
     if duration.is_zero() {
         thread::yield_now();
