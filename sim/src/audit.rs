@@ -117,7 +117,8 @@ impl<P: Party> Audited<P> {
     #[inline]
     fn check_open(&mut self, ctx: &Context<'_>, token: Token, call: &'static str) {
         let live = self.is_live(token);
-        if self.enabled && !(live && ctx.is_open(token)) {
+        let closed = ctx.descriptor(token).is_some() && !ctx.is_open(token);
+        if self.enabled && (!live || closed) {
             let why = if live { "which its handler has closed" } else { "which is not open" };
             self.violated("dead-generation", format!("{call} for {token:?}, {why}"));
         }

@@ -78,6 +78,8 @@ pub(crate) struct Thread {
     empty_since: u64,
     /// The last wait slept until its timeout.
     pub(crate) timed_out: bool,
+    /// The last batch held nothing but level-triggered reports: a state told again, not news.
+    pub(crate) only_levels: bool,
 }
 
 impl Thread {
@@ -95,6 +97,7 @@ impl Thread {
             empty_waits: 0,
             empty_since: 0,
             timed_out: false,
+            only_levels: false,
         }
     }
 }
@@ -356,9 +359,9 @@ impl World {
         }
     }
 
-    /// Counts a wait that has returned with nothing; too many in a row with nothing done in between are a spin. A wait
-    /// that returned events is not counted: every edge has a cause outside the loop, and a connection that is not being
-    /// read has one for each arrival.
+    /// Counts a wait that has returned with nothing; too many in a row with nothing done in between are a spin. Level-triggered
+    /// reports are nothing in this sense; edges are something: each has a cause outside the loop, and a connection that is
+    /// not being read has one for every arrival.
     pub(crate) fn count_empty_wait(&mut self, thread: u32) {
         let now = self.now;
         let entry = &mut self.threads[thread as usize];
@@ -370,7 +373,7 @@ impl World {
         if entry.empty_waits > EMPTY_WAITS_MAX {
             entry.empty_waits = 0;
             let details = format!(
-                "{EMPTY_WAITS_MAX} waits within 20 ms returned nothing, and nothing was done in between"
+                "{EMPTY_WAITS_MAX} waits within 20 ms told nothing new, and nothing was done in between"
             );
             self.violate("empty-wakeups", ThreadId(thread), details);
         }

@@ -191,6 +191,7 @@ impl World {
         }
         let room = self.batch_room(thread, events.len());
         let mut count = 0;
+        let mut levels = 0;
         for _ in 0..listed {
             if count == room {
                 break;
@@ -207,18 +208,11 @@ impl World {
                 self.epolls[epoll].items[item].mask = mask & PRIVATE;
             } else if !mask.contains(EpollMask::ET) {
                 self.epolls[epoll].ready.push(item);
+                levels += 1;
             }
         }
-        if count > 1
-            && self.swarm.is_on(FaultKind::ReorderedBatches)
-            && self.fault(FaultKind::ReorderedBatches, thread)
-        {
-            for last in (1..count).rev() {
-                let other =
-                    self.draw_for(FaultKind::ReorderedBatches, "place in the batch", thread, last as u64 + 1);
-                events.swap(last, last - other as usize);
-            }
-        }
+        self.threads[thread as usize].only_levels = levels == count;
+        self.shuffle_batch(thread, &mut events[..count]);
         count
     }
 

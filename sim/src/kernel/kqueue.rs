@@ -320,6 +320,7 @@ impl World {
         let kernel = self.kernel_of(thread);
         let room = self.batch_room(thread, events.len());
         let mut count = 0;
+        let mut levels = 0;
         for _ in 0..listed {
             if count == room {
                 break;
@@ -356,8 +357,10 @@ impl World {
                 self.set_enabled(kqueue, item, false);
             } else if !mode.contains(KeventFlags::CLEAR) {
                 self.kqueues[kqueue].active.push(item);
+                levels += 1;
             }
         }
+        self.threads[thread as usize].only_levels = levels == count;
         self.shuffle_batch(thread, &mut events[..count]);
         count
     }

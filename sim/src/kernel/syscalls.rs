@@ -83,7 +83,9 @@ impl SimSyscalls {
         };
         world.record(self.thread, call, fd, arguments, outcome, began);
         world.threads[self.thread.0 as usize].timed_out = sleep.is_some() && result == Ok(Wait::Ready(0));
-        if !matches!(result, Ok(Wait::Ready(1..))) {
+        let news =
+            matches!(result, Ok(Wait::Ready(1..))) && !world.threads[self.thread.0 as usize].only_levels;
+        if !news {
             world.count_empty_wait(self.thread.0);
         }
         self.leave(world);
