@@ -8,7 +8,7 @@
 //!   (B57).
 //! - A deadline that has already passed when the timer is armed waits for no tick: the timer is due at the next collect,
 //!   whether or not the clock moves until then (B58, B84). That collect then hands out *everything* whose deadline has
-//!   passed, in the tick under way too, so that nobody is overtaken.
+//!   passed, in the tick under way too, so that nobody is overtaken. It looks at each timer of that tick to do so.
 //! - Timers fire in the order of (deadline in nanoseconds, order of arming). Re-arming counts as arming. A timer may
 //!   only be behind one with a later deadline if it was armed after that one had been collected.
 //! - Timers armed while due ones are being popped wait for the next collect, even when they are due at once: a turn ends
@@ -292,6 +292,10 @@ impl TimerWheel {
             }
             self.cursor = start;
             self.refile(self.list(level, slot), horizon_ns);
+            debug_assert!(
+                self.occupied[level as usize] >> slot & 1 == 0,
+                "slot {slot} of level {level} was served and is not empty: collect would not end"
+            );
         }
         self.enter(last_tick.saturating_add(1), horizon_ns);
 

@@ -42,10 +42,7 @@ pub struct Audited<P> {
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited")
-            .field("party", &self.party)
-            .field("breach", &self.breach)
-            .finish_non_exhaustive()
+        f.debug_struct("Audited").field("party", &self.party).field("breach", &self.breach).finish_non_exhaustive()
     }
 }
 
@@ -81,6 +78,11 @@ impl<P: Party> Audited<P> {
         &mut self.party
     }
 
+    /// Who was watched.
+    pub fn into_party(self) -> P {
+        self.party
+    }
+
     /// The first breach, of this audit or of the party itself.
     #[inline]
     pub fn breach(&self) -> Option<&Breach> {
@@ -103,13 +105,34 @@ impl<P: Party> Audited<P> {
     }
 
     #[inline]
-    fn check_live(&mut self, token: Token, call: &'static str) {
-        let live = self
-            .slots
-            .get(token.slot() as usize)
-            .is_some_and(|slot| slot.live && slot.word == token.as_word());
-        if !live && self.enabled {
-            self.violated("dead-generation", format!("{call} for {token:?}, which is not open"));
+    fn is_live(&self, token: Token) -> bool {
+        self.slots.get(token.slot() as usize).is_some_and(|slot| slot.live && slot.word == token.as_word())
+    }
+
+    /// Bytes, their end and pressure are told only of a connection that is open: neither dead nor closed by its own
+    /// handler.
+    #[inline]
+    fn check_open(&mut self, ctx: &Context<'_>, token: Token, call: &'static str) {
+        let live = self.is_live(token);
+        if self.enabled && !(live && ctx.is_open(token)) {
+            let why = if live { "which its handler has closed" } else { "which is not open" };
+            self.violated("dead-generation", format!("{call} for {token:?}, {why}"));
+        }
+    }
+
+    /// Events alternate, begin with high, and are told only while the queue is on their side of the other mark.
+    fn check_watermark(&mut self, token: Token, is_high: bool, queued_bytes: usize) {
+        let slot = &mut self.slots[token.slot() as usize];
+        let alternates = slot.high != is_high;
+        slot.high = is_high;
+        let told = if is_high { Pressure::High } else { Pressure::Low };
+        if !alternates {
+            self.violated("watermark", format!("{told:?} was told to {token:?}, which was there already"));
+        }
+        let fits =
+            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
+        if !fits {
+            self.violated("watermark", format!("{told:?} was told to {token:?} with {queued_bytes} bytes queued"));
         }
     }
 
@@ -140,11 +163,7 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
-        let live = self
-            .slots
-            .get(token.slot() as usize)
-            .is_some_and(|slot| slot.live && slot.word == token.as_word());
-        if live {
+        if self.is_live(token) {
             self.violated("dead-generation", format!("on_connect_failed for {token:?}, which had opened"));
         }
         self.tell_excuse(ctx, token);
@@ -152,53 +171,30 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     #[inline]
-    fn on_data(
-        &mut self,
-        ctx: &mut Context<'_>,
-        token: Token,
-        state: &mut P::Connection,
-        bytes: &[u8],
-    ) -> usize {
+    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
         self.calls += 1;
-        self.check_live(token, "on_data");
+        self.check_open(ctx, token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
     }
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, unconsumed: usize) {
-        self.check_live(token, "on_end");
+        self.check_open(ctx, token, "on_end");
         self.party.on_end(ctx, token, state, unconsumed);
     }
 
-    fn on_pressure(
-        &mut self,
-        ctx: &mut Context<'_>,
-        token: Token,
-        state: &mut P::Connection,
-        pressure: Pressure,
-    ) {
-        self.check_live(token, "on_pressure");
-        let queued_bytes = ctx.queued_bytes(token);
+    fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
         let is_high = pressure == Pressure::High;
-        if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
-            let alternates = slot.high != is_high;
-            slot.high = is_high;
-            if !alternates {
-                self.violated("watermark", format!("{pressure:?} was told twice in a row to {token:?}"));
-            }
+        if self.is_live(token) {
+            self.check_watermark(token, is_high, ctx.queued_bytes(token));
         }
-        let fits =
-            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
-        if !fits {
-            self.violated(
-                "watermark",
-                format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"),
-            );
-        }
+        self.check_open(ctx, token, "on_pressure");
         self.party.on_pressure(ctx, token, state, pressure);
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: P::Connection, reason: CloseReason) {
-        self.check_live(token, "on_close");
+        if self.enabled && !self.is_live(token) {
+            self.violated("dead-generation", format!("on_close for {token:?}, which is not open"));
+        }
         if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
             slot.live = false;
         }

@@ -158,7 +158,7 @@ impl fmt::Display for Ratio {
 #[derive(Debug)]
 enum Source {
     Seed(Box<SeedStreams>),
-    Bytes(Lanes),
+    Bytes(Box<Lanes>),
     Script(Script),
 }
 
@@ -177,7 +177,7 @@ impl Decisions {
 
     /// Decisions read from arbitrary bytes, as a fuzzer makes them; any bytes are valid.
     pub fn from_bytes(bytes: &[u8]) -> Decisions {
-        Decisions::of(Source::Bytes(Lanes::new(bytes)))
+        Decisions::of(Source::Bytes(Box::new(Lanes::new(bytes))))
     }
 
     /// The decisions that a script lists, zero elsewhere.

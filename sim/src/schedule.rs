@@ -150,12 +150,16 @@ impl World {
     }
 
     /// A drawn order among equals when the run has that; otherwise first come, first served.
+    #[inline]
     pub(crate) fn draw_tie(&mut self) -> u64 {
-        if self.swarm.is_on(FaultKind::ScheduleTies) {
-            self.decisions.draw(Domain::Schedule, Site("order among equals"), 0, 16)
-        } else {
-            0
+        if !self.swarm.is_on(FaultKind::ScheduleTies) {
+            return 0;
         }
+        let tie = self.decisions.draw(Domain::Schedule, Site("order among equals"), 0, 16);
+        if tie > 0 {
+            self.faults.add(FaultKind::ScheduleTies);
+        }
+        tie
     }
 
     /// Makes a sleeping thread runnable after the wake-up latency.

@@ -1,6 +1,7 @@
 //! What the machine allows, and what it has given: descriptors and memory.
 
-use reactor::sys::System;
+use reactor::sys::{Syscalls, System};
+use reactor::time::Instant;
 
 use crate::Failure;
 
@@ -28,4 +29,19 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// Real time since a start, read through the seam like everything else.
+pub(crate) struct Stopwatch {
+    begin: Instant,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch { begin: System::new().clock_gettime() }
+    }
+
+    pub(crate) fn seconds(&self) -> u64 {
+        System::new().clock_gettime().saturating_ns_since(self.begin) / 1_000_000_000
+    }
 }

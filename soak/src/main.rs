@@ -2,6 +2,7 @@
 
 mod hold;
 mod machine;
+mod run;
 mod serve;
 
 use std::io::{ErrorKind, Write};
@@ -9,6 +10,8 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sim::decision::seed::Seed;
+use sim::workload::WorkloadKind;
 
 /// Why a command ended without success.
 pub(crate) enum Failure {
@@ -20,18 +23,41 @@ pub(crate) enum Failure {
     Invariant(String),
     /// Something that was owed did not come.
     Liveness(String),
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
 }
 
 impl Failure {
+    /// What is said of it.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Failure::Usage(text)
+            | Failure::Machine(text)
+            | Failure::Invariant(text)
+            | Failure::Liveness(text) => text,
+            Failure::Interrupted => "interrupted",
+        }
+    }
+
+    /// The same, with the episode in which it happened.
+    pub(crate) fn in_episode(self, episode: u64, seed: Seed) -> Failure {
+        let place = |text: String| format!("{text}\n  in episode {episode}, whose plan has the seed {seed}");
+        match self {
+            Failure::Invariant(text) => Failure::Invariant(place(text)),
+            Failure::Liveness(text) => Failure::Liveness(place(text)),
+            other => other,
+        }
+    }
+
     fn report(&self) -> ExitCode {
-        let (text, code) = match self {
-            Failure::Usage(text) => (text, 2),
-            Failure::Machine(text) => (text, 7),
-            Failure::Invariant(text) => (text, 1),
-            Failure::Liveness(text) => (text, 3),
-        };
-        eprintln!("soak: {text}");
-        ExitCode::from(code)
+        eprintln!("soak: {}", self.text());
+        ExitCode::from(match self {
+            Failure::Usage(_) => 2,
+            Failure::Machine(_) => 7,
+            Failure::Invariant(_) => 1,
+            Failure::Liveness(_) => 3,
+            Failure::Interrupted => 130,
+        })
     }
 }
 
@@ -74,6 +100,21 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1")]
         address: IpAddr,
     },
+    /// Run a workload of the simulator over real loopback sockets, with the simulator's oracles
+    Run {
+        /// The workload: echo, wake or timers
+        #[arg(long)]
+        workload: String,
+        /// How long, in seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// What the plans of the episodes are drawn from: decimal, 0x hex, or a commit
+        #[arg(long, default_value = "1")]
+        seed: String,
+        /// Print one JSON object at the end instead of lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Open connections to an echo server, check each, hold them idle, check each again
     Hold {
         /// The server's port
@@ -94,6 +135,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
+        Command::Run { workload, seconds, seed, json } => run_workload(&workload, seconds, &seed, json),
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
         }
@@ -102,4 +144,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+fn run_workload(workload: &str, seconds: u64, seed: &str, json: bool) -> Result<(), Failure> {
+    let Some(kind) = WorkloadKind::from_name(workload) else {
+        let names = WorkloadKind::ALL.map(WorkloadKind::name).join(", ");
+        return Err(Failure::Usage(format!("there is no workload {workload}; there are {names}")));
+    };
+    let seed: Seed = seed.parse().map_err(|error| Failure::Usage(format!("--seed {seed}: {error}")))?;
+    run::run(&run::Options { workload: kind, seconds, seed: seed.0, json })
 }

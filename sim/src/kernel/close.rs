@@ -205,7 +205,8 @@ impl World {
                 let entry = &self.connections[connection];
                 let is_live = |socket: u32| socket != NONE && self.sockets[socket].state == State::Connected;
                 let [dead, other] = [entry.sockets[side], entry.sockets[1 - side]];
-                if !is_live(dead) && is_live(other) && entry.streams[side].cut && !entry.streams[side].aborted {
+                if !is_live(dead) && is_live(other) && entry.streams[side].cut && !entry.streams[side].aborted
+                {
                     self.send_reset(connection, side);
                 }
             }

@@ -147,11 +147,8 @@ impl World {
         let set = &mut self.epolls[epoll];
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
-        if let Some(slot) = usize::try_from(fd.as_raw()).ok().and_then(|number| set.by_fd.get_mut(number)) {
-            if *slot == item {
-                *slot = NONE;
-            }
-        }
+        let number = usize::try_from(fd.as_raw()).expect("a registered descriptor is not negative");
+        set.by_fd[number] = NONE;
         if let Some(watchers) = self.watchers(object) {
             watchers.remove(Watch { set: Object::Epoll(epoll), item });
         }

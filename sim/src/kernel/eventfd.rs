@@ -26,6 +26,7 @@ pub(crate) struct WakePost {
     object: Object,
     serial: u64,
     ident: u64,
+    udata: u64,
 }
 
 /// Wakes that the world has not seen yet. Handles live outside the world, in any thread.
@@ -101,19 +102,31 @@ impl World {
                     object: Object::Eventfd(eventfd),
                     serial: self.eventfds[eventfd].serial,
                     ident: 0,
+                    udata: 0,
                 },
                 _ => return Err(Errno::EINVAL),
             },
-            WakeTarget::UserEvent { kqueue, ident, .. } => self.user_event_post(thread, kqueue, ident)?,
+            WakeTarget::UserEvent { kqueue, ident, udata } => {
+                self.user_event_post(thread, kqueue, ident, udata)?
+            }
         };
         Ok(Arc::new(SimWake { inbox: Arc::clone(&self.wakes), post }))
     }
 
-    fn user_event_post(&mut self, thread: u32, kqueue: Fd, ident: u64) -> Result<WakePost, Errno> {
+    fn user_event_post(
+        &mut self,
+        thread: u32,
+        kqueue: Fd,
+        ident: u64,
+        udata: u64,
+    ) -> Result<WakePost, Errno> {
         match self.object(thread, kqueue)? {
-            Object::Kqueue(kqueue) => {
-                Ok(WakePost { object: Object::Kqueue(kqueue), serial: self.kqueues[kqueue].serial, ident })
-            }
+            Object::Kqueue(kqueue) => Ok(WakePost {
+                object: Object::Kqueue(kqueue),
+                serial: self.kqueues[kqueue].serial,
+                ident,
+                udata,
+            }),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -154,7 +167,7 @@ impl World {
                     let host = entry.host;
                     self.note(|| format!("user event {} of host {host} is triggered", post.ident));
                     self.progress_on_host(host);
-                    self.trigger(kqueue, post.ident);
+                    self.trigger(kqueue, post.ident, post.udata);
                 }
             }
             Object::Standard | Object::Socket(_) | Object::Epoll(_) => {}

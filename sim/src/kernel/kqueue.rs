@@ -147,10 +147,13 @@ impl World {
         }
     }
 
-    /// `NOTE_TRIGGER`; a knote that is not there is not triggered.
-    pub(crate) fn trigger(&mut self, kqueue: u32, ident: u64) {
+    /// `NOTE_TRIGGER` from a wake handle; a knote that is not there is not triggered. The word is replaced, as by any
+    /// change.
+    pub(crate) fn trigger(&mut self, kqueue: u32, ident: u64, udata: u64) {
         if let Some(item) = self.kqueues[kqueue].find(ident, Filter::User) {
-            self.kqueues[kqueue].knotes[item].triggered = true;
+            let knote = &mut self.kqueues[kqueue].knotes[item];
+            knote.triggered = true;
+            knote.udata = udata;
             self.activate(kqueue, item);
         }
     }
@@ -263,9 +266,8 @@ impl World {
     fn change_knote(&mut self, kqueue: u32, item: u32, change: &Kevent, kernel: Kernel) {
         let flags = change.flags;
         let knote = &mut self.kqueues[kqueue].knotes[item];
-        if flags.contains(KeventFlags::ADD) {
-            knote.udata = change.udata;
-        }
+        // Any change to a knote replaces its word, with or without EV_ADD.
+        knote.udata = change.udata;
         if change.note == Note::Trigger {
             // On FreeBSD a trigger that carries EV_CLEAR cancels itself, and any that is pending (K45).
             knote.triggered = !(kernel == Kernel::Freebsd && flags.contains(KeventFlags::CLEAR));

@@ -280,7 +280,7 @@ fn k44_triggers_before_a_delivery_are_one_event() {
     let kqueue = sys.kqueue().unwrap();
     let user = Kevent { ident: 7, filter: Filter::User, flags: ADD | CLEAR, udata: 42, ..Kevent::EMPTY };
     apply(&mut sys, kqueue, &[user]).unwrap();
-    let waker = sys.waker(WakeTarget::UserEvent { kqueue, ident: 7 }).unwrap();
+    let waker = sys.waker(WakeTarget::UserEvent { kqueue, ident: 7, udata: 42 }).unwrap();
     for _ in 0..10 {
         waker.wake();
     }

@@ -1,6 +1,7 @@
 //! The simulated kernel against the list of kernel facts: each test is named for the fact it holds the kernel to.
 
 mod accept;
+mod actors;
 mod connect;
 mod edges;
 mod ends;

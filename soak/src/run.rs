@@ -1,0 +1,374 @@
+//! A workload over real loopback sockets, episode after episode: the same handlers and the same oracles as in `sim`, each
+//! loop on a thread of its own.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use reactor::sys::{Errno, Family, Syscalls, System};
+use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
+use sim::decision::Decisions;
+use sim::decision::seed::{Seed, seed_of_run};
+use sim::workload::echo::Echo;
+use sim::workload::timers::Timers;
+use sim::workload::wake::Wake;
+use sim::workload::{Breach, Numbered, Party, Scale, TurnFacts, Workload, WorkloadKind};
+use sim::audit::Audited;
+
+use crate::machine::Stopwatch;
+use crate::{Failure, say};
+
+/// An episode whose clients have not finished by now will not.
+const EPISODE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long connections may take to finish when an episode is over.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often the structure of a loop is looked at, in turns.
+const LOOK_EVERY_TURNS: u64 = 64;
+
+/// What a wait of `epoll_wait(2)` is rounded up to, in nanoseconds.
+const WAIT_ROUNDING_NS: u64 = 1_000_000;
+
+/// What a soak has done so far.
+#[derive(Default)]
+struct Totals {
+    episodes: u64,
+    messages: u64,
+    connections: u64,
+    bytes_read: u64,
+    turns: u64,
+    timers_fired: u64,
+}
+
+/// Options of `soak run`.
+pub(crate) struct Options {
+    pub(crate) workload: WorkloadKind,
+    pub(crate) seconds: u64,
+    pub(crate) seed: u64,
+    pub(crate) json: bool,
+}
+
+/// Runs episodes until the time is over, an interrupt comes, or an oracle objects.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })
+    .map_err(|error| Failure::Machine(format!("signal handler: {error}")))?;
+    let mut sys = System::new();
+    sys.raise_descriptor_limit(u64::MAX)
+        .map_err(|error| Failure::Machine(format!("limit of open files: {error}")))?;
+
+    let watch = Stopwatch::start();
+    let mut totals = Totals::default();
+    let mut said_s = 0;
+    let outcome = loop {
+        if interrupted.load(Ordering::SeqCst) || watch.seconds() >= options.seconds {
+            break Ok(());
+        }
+        let seed = seed_of_run(options.seed, totals.episodes);
+        if let Err(failure) = episode(options.workload, seed, &mut totals) {
+            break Err(failure.in_episode(totals.episodes, Seed(seed)));
+        }
+        if !options.json && watch.seconds() >= said_s + 10 {
+            said_s = watch.seconds();
+            say(&line(options.workload, &totals, said_s))?;
+        }
+    };
+    if options.json {
+        say(&json(options, &totals, &watch, outcome.as_ref().err()))?;
+    } else {
+        say(&line(options.workload, &totals, watch.seconds()))?;
+    }
+    outcome?;
+    if interrupted.load(Ordering::SeqCst) {
+        return Err(Failure::Interrupted);
+    }
+    Ok(())
+}
+
+fn line(workload: WorkloadKind, totals: &Totals, seconds: u64) -> String {
+    let Totals { episodes, messages, connections, bytes_read, timers_fired, .. } = totals;
+    format!(
+        "{seconds:>5} s  {workload}: {episodes} episodes, {connections} connections, {messages} messages found right, \
+         {bytes_read} bytes read, {timers_fired} timers fired"
+    )
+}
+
+fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&Failure>) -> String {
+    serde_json::json!({
+        "workload": options.workload.name(),
+        "seed": Seed(options.seed).to_string(),
+        "episodes": totals.episodes,
+        "connections": totals.connections,
+        "messages": totals.messages,
+        "bytes_read": totals.bytes_read,
+        "turns": totals.turns,
+        "timers_fired": totals.timers_fired,
+        "wall_s": watch.seconds(),
+        "failure": failure.map(Failure::text),
+    })
+    .to_string()
+}
+
+fn episode(kind: WorkloadKind, seed: u64, totals: &mut Totals) -> Result<(), Failure> {
+    let mut decisions = Decisions::from_seed(seed);
+    match kind {
+        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::Normal)), totals),
+        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::Normal)), totals),
+        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::Normal)), totals),
+    }
+}
+
+/// A loop that runs on a thread of its own.
+struct Member<P> {
+    sender: Sender<Numbered>,
+    address: SocketAddr,
+    done: Receiver<()>,
+    thread: JoinHandle<Result<(P, Counters), Breach>>,
+}
+
+/// Whether a loop listens, and when it ends by itself.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Role {
+    Service,
+    Client,
+}
+
+fn play<W>(plan: &Arc<W>, totals: &mut Totals) -> Result<(), Failure>
+where
+    W: Workload + Send + Sync + 'static,
+    W::Service: Send + 'static,
+    W::Client: Send + 'static,
+{
+    let (_reserved, nobody) = reserve_port()?;
+    let config = Config::default();
+    // The first service may pass everything on to the later ones, so those begin first.
+    let mut addresses = vec![nobody; plan.services()];
+    let mut services = Vec::new();
+    for index in (0..plan.services()).rev() {
+        let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
+        let member = start(Role::Service, &config, move || plan.service(index, &known, &limits))?;
+        addresses[index] = member.address;
+        services.push(member);
+    }
+    services.reverse();
+
+    let producers = (0..plan.producers())
+        .map(|index| {
+            let (plan, sender) = (Arc::clone(plan), services[0].sender.clone());
+            spawn("producer", move || {
+                let mut producer = plan.producer(index, sender);
+                while let Some(pause_ns) = producer.step() {
+                    pause(Duration::from_nanos(pause_ns));
+                }
+            })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+
+    let mut clients = Vec::new();
+    for index in 0..plan.clients() {
+        let (plan, addresses) = (Arc::clone(plan), addresses.clone());
+        let make = move || plan.client(index, &addresses, nobody);
+        clients.push(start(Role::Client, &config, make)?);
+    }
+
+    let mut late = false;
+    for client in &clients {
+        late |= client.done.recv_timeout(EPISODE_LIMIT) == Err(RecvTimeoutError::Timeout);
+    }
+    for producer in producers {
+        producer.join().map_err(|_| Failure::Invariant("panic: a producer panicked".to_owned()))?;
+    }
+    for service in &services {
+        late |= service.done.recv_timeout(EPISODE_LIMIT) == Err(RecvTimeoutError::Timeout);
+    }
+    for sender in clients.iter().map(|m| &m.sender).chain(services.iter().map(|m| &m.sender)) {
+        sender.stop(STOP_WITHIN);
+    }
+    let clients = finish(clients, totals)?;
+    let services = finish(services, totals)?;
+    if late {
+        let missing = services.iter().filter(|(party, _)| !party.is_finished()).map(|(party, _)| party.missing());
+        let missing = clients
+            .iter()
+            .filter(|(party, _)| !party.is_finished())
+            .map(|(party, _)| party.missing())
+            .chain(missing)
+            .next();
+        let text = missing.map_or_else(|| "the episode did not end".to_owned(), |breach| breach.to_string());
+        return Err(Failure::Liveness(format!("after {} s: {text}", EPISODE_LIMIT.as_secs())));
+    }
+    let lost_at_accept = services.iter().any(|(_, counters)| counters.shed > 0 || counters.accept_errors > 0);
+    let service_parties: Vec<&W::Service> = services.iter().map(|(party, _)| party).collect();
+    let client_parties: Vec<&W::Client> = clients.iter().map(|(party, _)| party).collect();
+    plan.judge(&service_parties, &client_parties, lost_at_accept)
+        .map_err(|breach| Failure::Invariant(breach.to_string()))?;
+    totals.episodes += 1;
+    Ok(())
+}
+
+fn finish<P: Party>(members: Vec<Member<P>>, totals: &mut Totals) -> Result<Vec<(P, Counters)>, Failure> {
+    let mut finished = Vec::new();
+    for member in members {
+        let joined = member.thread.join();
+        let result = joined.map_err(|_| Failure::Invariant("panic: a loop or its handler panicked".to_owned()))?;
+        let (party, counters) = result.map_err(|breach| Failure::Invariant(breach.to_string()))?;
+        totals.messages += party.messages();
+        totals.connections += counters.accepted;
+        totals.bytes_read += counters.bytes_read;
+        totals.turns += counters.turns;
+        totals.timers_fired += counters.timers_fired;
+        finished.push((party, counters));
+    }
+    Ok(finished)
+}
+
+/// Starts a loop on a thread of its own, and waits until it listens.
+fn start<P>(
+    role: Role,
+    config: &Config,
+    make: impl FnOnce() -> P + Send + 'static,
+) -> Result<Member<P>, Failure>
+where
+    P: Party + Send + 'static,
+{
+    let config = config.clone();
+    let (ready, is_ready) = mpsc::channel();
+    let (tell_done, done) = mpsc::channel();
+    let thread = spawn(if role == Role::Service { "service" } else { "client" }, move || {
+        let mut audited = Audited::new(make(), &config, None);
+        let counters = {
+            let made = Reactor::new(System::new(), config.clone(), &mut audited)
+                .and_then(|mut reactor| open(&mut reactor, role).map(|address| (reactor, address)));
+            let mut reactor = match made {
+                Ok((reactor, address)) => {
+                    // The other side waits for this.
+                    let _ = ready.send(Ok((reactor.sender(), address)));
+                    reactor
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
+                }
+            };
+            reactor.with(|audited, ctx| audited.party_mut().begin(ctx));
+            turn_until_stopped(&mut reactor, role, &config, &tell_done)?;
+            *reactor.counters()
+        };
+        match audited.breach() {
+            Some(breach) => Err(breach.clone()),
+            None => Ok((audited.into_party(), counters)),
+        }
+    })?;
+    match is_ready.recv() {
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread }),
+        Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
+        Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
+    }
+}
+
+fn open<P: Party>(reactor: &mut Reactor<System, &mut Audited<P>>, role: Role) -> Result<SocketAddr, Errno> {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    if role == Role::Client {
+        return Ok(any);
+    }
+    let listener = reactor.listen(any, &ListenOptions::default(), 0)?;
+    reactor.local_address(listener)
+}
+
+fn turn_until_stopped<P: Party>(
+    reactor: &mut Reactor<System, &mut Audited<P>>,
+    role: Role,
+    config: &Config,
+    tell_done: &mpsc::Sender<()>,
+) -> Result<(), Breach> {
+    let mut told = false;
+    let mut fired_before = 0;
+    let mut turns = 0u64;
+    loop {
+        let turn = reactor
+            .turn()
+            .map_err(|error| Breach::new("turn-error", format!("a turn of a loop failed: {error}")))?;
+        if turn == Turn::Stopped {
+            return Ok(());
+        }
+        turns += 1;
+        if turns % LOOK_EVERY_TURNS == 0 {
+            reactor.assert_invariants();
+        }
+        let fired = reactor.counters().timers_fired;
+        let timer_budget_ended = fired - fired_before >= u64::from(config.timers_per_turn);
+        fired_before = fired;
+        let tick_ns = config.tick_ns;
+        let finished = reactor.with(|audited, ctx| {
+            let facts = TurnFacts {
+                now: ctx.now(),
+                timer_budget_ended,
+                asleep: None,
+                wait_rounding_ns: WAIT_ROUNDING_NS,
+                tick_ns,
+            };
+            audited.party_mut().after_turn(facts);
+            audited.party().is_finished()
+        });
+        if let Some(breach) = reactor.handler().breach() {
+            return Err(breach.clone());
+        }
+        if finished && !told {
+            told = true;
+            let _ = tell_done.send(());
+            // A service may yet be asked for more; a client that has finished is over.
+            if role == Role::Client {
+                reactor.stop(STOP_WITHIN);
+            }
+        }
+    }
+}
+
+/// A port that is taken, and at which nobody listens.
+fn reserve_port() -> Result<(ReservedPort, SocketAddr), Failure> {
+    let refused = |error: Errno| Failure::Machine(format!("a port for nobody: {error}"));
+    let mut sys = System::new();
+    let fd = sys.socket(Family::V4).map_err(refused)?;
+    let reserved = ReservedPort { fd };
+    sys.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).map_err(refused)?;
+    let address = sys.getsockname(fd).map_err(refused)?;
+    Ok((reserved, address))
+}
+
+struct ReservedPort {
+    fd: reactor::sys::Fd,
+}
+
+impl Drop for ReservedPort {
+    fn drop(&mut self) {
+        let _ = System::new().close(self.fd);
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| Failure::Machine(format!("thread {name}: {error}")))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a producer on real sockets is a real thread, and paces itself")]
+fn pause(duration: Duration) {
+    if duration.is_zero() {
+        thread::yield_now();
+    } else {
+        thread::sleep(duration);
+    }
+}
