@@ -117,10 +117,28 @@ impl<P: Party> Audited<P> {
     #[inline]
     fn check_open(&mut self, ctx: &Context<'_>, token: Token, call: &'static str) {
         let live = self.is_live(token);
-        let closed = ctx.descriptor(token).is_some() && !ctx.is_open(token);
-        if self.enabled && (!live || closed) {
+        if self.enabled && !(live && ctx.is_open(token)) {
             let why = if live { "which its handler has closed" } else { "which is not open" };
             self.violated("dead-generation", format!("{call} for {token:?}, {why}"));
+        }
+    }
+
+    /// Events alternate, begin with high, and are told only while the queue is on their side of the other mark.
+    fn check_watermark(&mut self, token: Token, is_high: bool, queued_bytes: usize) {
+        let slot = &mut self.slots[token.slot() as usize];
+        let alternates = slot.high != is_high;
+        slot.high = is_high;
+        let told = if is_high { Pressure::High } else { Pressure::Low };
+        if !alternates {
+            self.violated("watermark", format!("{told:?} was told to {token:?}, which was there already"));
+        }
+        let fits =
+            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
+        if !fits {
+            self.violated(
+                "watermark",
+                format!("{told:?} was told to {token:?} with {queued_bytes} bytes queued"),
+            );
         }
     }
 
@@ -183,24 +201,11 @@ impl<P: Party> Handler for Audited<P> {
         state: &mut P::Connection,
         pressure: Pressure,
     ) {
-        self.check_open(ctx, token, "on_pressure");
-        let queued_bytes = ctx.queued_bytes(token);
         let is_high = pressure == Pressure::High;
-        if let Some(slot) = self.slots.get_mut(token.slot() as usize) {
-            let alternates = slot.high != is_high;
-            slot.high = is_high;
-            if !alternates {
-                self.violated("watermark", format!("{pressure:?} was told twice in a row to {token:?}"));
-            }
+        if self.is_live(token) {
+            self.check_watermark(token, is_high, ctx.queued_bytes(token));
         }
-        let fits =
-            if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
-        if !fits {
-            self.violated(
-                "watermark",
-                format!("{pressure:?} was told to {token:?} with {queued_bytes} bytes queued"),
-            );
-        }
+        self.check_open(ctx, token, "on_pressure");
         self.party.on_pressure(ctx, token, state, pressure);
     }
 
