@@ -28,6 +28,8 @@ pub struct Sweep {
     pub jobs: NonZeroUsize,
     /// One in this many runs is made twice, and the hashes compared; at least 1.
     pub twice_every: u64,
+    /// The sweep ends when this many runs have failed; `None` makes every run.
+    pub failures_max: Option<u64>,
 }
 
 /// A failing run of a sweep.
@@ -122,14 +124,15 @@ pub fn run_seed(options: &RunOptions, seed: u64, twice: bool) -> Outcome {
 /// Makes all runs. `stop` ends the sweep early; `done` hears after each run how many have failed so far.
 pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Summary {
     let next = AtomicU64::new(0);
+    let enough = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
     let mut summary = Summary::new();
     let mut hashes: Vec<Option<u64>> = Vec::new();
     thread::scope(|scope| {
         for job in 0..sweep.jobs.get() {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, enough) = (sender.clone(), &next, &enough);
             let work = move || {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= sweep.runs {
                         break;
@@ -156,11 +159,15 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
             }
             hashes[place] = Some(outcome.trace_hash);
             summary.add(index, seed, outcome);
-            done(summary.failed.len() as u64);
+            let failed = summary.failed.len() as u64;
+            if sweep.failures_max.is_some_and(|most| failed >= most) {
+                enough.store(true, Ordering::Relaxed);
+            }
+            done(failed);
         }
     });
     summary.failed.sort_by_key(|failed| failed.index);
-    summary.interrupted = summary.runs < sweep.runs;
+    summary.interrupted = summary.runs < sweep.runs && !enough.into_inner();
     summary.trace_hash = hashes.into_iter().flatten().fold(0, |combined: u64, hash| mix(combined ^ hash));
     summary
 }

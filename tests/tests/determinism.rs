@@ -15,6 +15,7 @@ fn sweep_with(jobs: usize, twice_every: u64) -> Summary {
         runs: 120,
         jobs: NonZeroUsize::new(jobs).unwrap(),
         twice_every,
+        failures_max: None,
     };
     sweep(&plan, &AtomicBool::new(false), |_| {})
 }

@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Prints one JSON object per failing run, and a summary object
     #[arg(long)]
     json: bool,
+    /// Stops when this many runs have failed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    failures_max: Option<u64>,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
     #[arg(long)]
     check_determinism: bool,
@@ -46,6 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
         base: arguments.seed.0,
         runs: arguments.runs,
         jobs,
+        failures_max: arguments.failures_max,
         twice_every: if arguments.check_determinism { 1 } else { SAMPLE_EVERY },
     };
     let stop = Arc::new(AtomicBool::new(false));
