@@ -175,9 +175,10 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
         sweep.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     for object in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
-        if let Some(invariant) = object.get("invariant").and_then(|value| value.as_str()) {
+        // A failing run names its oracle here; the summary has a count.
+        if let Some(invariant) = object.get("failed").and_then(|value| value.as_str()) {
             return Ok(Some(Finding {
-                runs: object["run"].as_u64().map_or(0, |run| run + 1),
+                runs: object["index"].as_u64().map_or(0, |run| run + 1),
                 seed: object["seed"].as_str().unwrap_or("?").to_string(),
                 invariant: invariant.to_string(),
             }));
