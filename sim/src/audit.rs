@@ -42,7 +42,10 @@ pub struct Audited<P> {
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited").field("party", &self.party).field("breach", &self.breach).finish_non_exhaustive()
+        f.debug_struct("Audited")
+            .field("party", &self.party)
+            .field("breach", &self.breach)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +135,10 @@ impl<P: Party> Audited<P> {
         let fits =
             if is_high { queued_bytes > self.queue_bytes_low } else { queued_bytes <= self.queue_bytes_high };
         if !fits {
-            self.violated("watermark", format!("{told:?} was told to {token:?} with {queued_bytes} bytes queued"));
+            self.violated(
+                "watermark",
+                format!("{told:?} was told to {token:?} with {queued_bytes} bytes queued"),
+            );
         }
     }
 
@@ -171,7 +177,13 @@ impl<P: Party> Handler for Audited<P> {
     }
 
     #[inline]
-    fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, bytes: &[u8]) -> usize {
+    fn on_data(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        bytes: &[u8],
+    ) -> usize {
         self.calls += 1;
         self.check_open(ctx, token, "on_data");
         self.party.on_data(ctx, token, state, bytes)
@@ -182,7 +194,13 @@ impl<P: Party> Handler for Audited<P> {
         self.party.on_end(ctx, token, state, unconsumed);
     }
 
-    fn on_pressure(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, pressure: Pressure) {
+    fn on_pressure(
+        &mut self,
+        ctx: &mut Context<'_>,
+        token: Token,
+        state: &mut P::Connection,
+        pressure: Pressure,
+    ) {
         let is_high = pressure == Pressure::High;
         if self.is_live(token) {
             self.check_watermark(token, is_high, ctx.queued_bytes(token));

@@ -132,6 +132,9 @@ impl Workload for Timers {
     type Service = TimersService;
     type Client = Caller;
 
+    /// A hundred years: far timers arm further ones.
+    const CALM_NS: u64 = 36_500 * 86_400 * SECOND;
+
     fn draw(decisions: &mut Decisions, scale: Scale) -> Timers {
         let most = if scale == Scale::Small { 60 } else { 200 };
         let count = between(decisions, "operations", 5, most);
