@@ -174,8 +174,12 @@ impl<'a, W: Workload> Drive<'a, W> {
                 Step::Idle | Step::LimitReached => return Err(self.missing()),
             }
             if self.world.steps() + actor_steps > steps_max {
-                let details = format!("after {} calls: {}", self.world.steps(), self.missing().details);
-                return Err(Breach::new("liveness", details));
+                let missing = self.missing();
+                let details = format!("after {} calls: {}", self.world.steps(), missing.details);
+                // Where only other threads are still busy, the loop sleeps; otherwise it spins.
+                let sleeps = actor_steps > self.world.steps();
+                let invariant = if sleeps { missing.invariant } else { "liveness" };
+                return Err(Breach::new(invariant, details));
             }
         }
         Ok(())
