@@ -76,6 +76,8 @@ pub(crate) struct Thread {
     /// Waits in a row without progress, and when the first of them returned.
     empty_waits: u32,
     empty_since: u64,
+    /// Arrivals at the host when a wait last returned.
+    arrivals_seen: u64,
 }
 
 impl Thread {
@@ -92,6 +94,7 @@ impl Thread {
             held_kevents: Vec::new(),
             empty_waits: 0,
             empty_since: 0,
+            arrivals_seen: 0,
         }
     }
 }
@@ -352,6 +355,12 @@ impl World {
     pub(crate) fn count_wait(&mut self, thread: u32) {
         let now = self.now;
         let entry = &mut self.threads[thread as usize];
+        // Under edge triggering each arrival is an event of its own, also for a reader that pauses.
+        let arrivals = self.hosts[entry.host as usize].arrivals;
+        if entry.arrivals_seen != arrivals {
+            entry.arrivals_seen = arrivals;
+            entry.empty_waits = 0;
+        }
         if entry.empty_waits == 0 || now.saturating_sub(entry.empty_since) > EMPTY_WINDOW_NS {
             entry.empty_waits = 0;
             entry.empty_since = now;
