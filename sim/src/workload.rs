@@ -166,6 +166,10 @@ pub trait Workload: Sized {
     /// Who connects.
     type Client: Party;
 
+    /// How long everything owed may take once the trouble is over, in virtual nanoseconds; longer than any patience of
+    /// the parties themselves.
+    const CALM_NS: u64 = 3_600 * 1_000_000_000;
+
     /// Draws a plan.
     fn draw(decisions: &mut Decisions, scale: Scale) -> Self;
 

@@ -38,6 +38,12 @@ pub enum Operation {
     },
     /// Arms one for a deadline that has passed.
     ArmPast,
+    /// Arms one that has passed, so that the loop does not sleep, and one about as far ahead as such a turn is long:
+    /// the next clock may read its very deadline.
+    ArmSoon {
+        /// From the turn's clock.
+        delay_ns: u64,
+    },
     /// Arms one that never fires.
     ArmNever,
     /// Begins an interval.
@@ -67,7 +73,7 @@ pub enum Operation {
 
 impl Operation {
     fn draw(decisions: &mut Decisions) -> Operation {
-        match between(decisions, "operation", 0, 15) {
+        match between(decisions, "operation", 0, 17) {
             0..=5 => Operation::Arm { delay_ns: draw_delay_ns(decisions) },
             6 | 7 => Operation::ArmEqual { back: between(decisions, "equal to", 1, 6) as usize },
             8 => Operation::ArmPast,
@@ -87,6 +93,7 @@ impl Operation {
             },
             11 | 12 => Operation::CancelFirst,
             13 => Operation::Cancel { back: between(decisions, "which to cancel", 1, 20) as usize },
+            16 | 17 => Operation::ArmSoon { delay_ns: between(decisions, "soon", 100, 180) },
             _ => Operation::Move {
                 back: between(decisions, "which to move", 1, 20) as usize,
                 delay_ns: draw_delay_ns(decisions),
@@ -131,6 +138,9 @@ pub struct Timers {
 impl Workload for Timers {
     type Service = TimersService;
     type Client = Caller;
+
+    /// A hundred years: far timers arm further ones.
+    const CALM_NS: u64 = 36_500 * 86_400 * SECOND;
 
     fn draw(decisions: &mut Decisions, scale: Scale) -> Timers {
         let most = if scale == Scale::Small { 60 } else { 200 };
@@ -248,6 +258,10 @@ impl TimersService {
                 Operation::ArmPast => {
                     let past_ns = now.as_ns().saturating_sub(5 * MILLISECOND);
                     self.arm(ctx, Instant::from_ns(past_ns), None);
+                }
+                Operation::ArmSoon { delay_ns } => {
+                    self.arm(ctx, now, None);
+                    self.arm(ctx, now.saturating_add_ns(delay_ns), None);
                 }
                 Operation::ArmNever => self.arm(ctx, Instant::FAR_FUTURE, None),
                 Operation::Repeat { period_ns, times, missed } => {

@@ -155,6 +155,11 @@ impl Model {
         Some(entry.deadline)
     }
 
+    /// When a timer is due: its deadline, rounded up to a whole tick.
+    fn boundary_of(&self, deadline: Instant) -> Instant {
+        Instant::from_ns(deadline.as_ns().checked_next_multiple_of(self.tick_ns).unwrap_or(u64::MAX))
+    }
+
     fn first_entry(&self) -> Option<(u64, Entry)> {
         let (_, &number) = self.armed.first_key_value()?;
         let entry = self.entries[number as usize];
@@ -202,7 +207,7 @@ impl Model {
         let Some((number, entry)) = self.first_entry() else { return };
         let TurnFacts { now, timer_budget_ended, asleep, wait_rounding_ns, tick_ns } = facts;
         debug_assert_eq!(tick_ns, self.tick_ns);
-        let due = entry.deadline.saturating_add_ns(self.tick_ns);
+        let due = self.boundary_of(entry.deadline);
         match asleep {
             None if due <= now && entry.armed_at < now && !timer_budget_ended => {
                 let late_ns = now.saturating_ns_since(entry.deadline);
