@@ -18,8 +18,11 @@ pub struct Config {
     pub write_segments_max: usize,
     /// Bytes given to one write; at least 1.
     pub write_bytes_max: usize,
-    /// Writes per connection and turn; at least 1.
+    /// Writes per connection and flush; at least 1.
     pub writes_per_turn: u32,
+    /// From so many queued bytes on, a connection that has been served is flushed at once, while the processor's cache
+    /// still holds them, and not at the end of the turn.
+    pub flush_early_bytes: usize,
     /// Above this many queued bytes a connection is under pressure.
     pub queue_bytes_high: usize,
     /// At this many queued bytes or fewer the pressure is over; at most `queue_bytes_high`.
@@ -58,6 +61,7 @@ impl Default for Config {
             write_segments_max: 64,
             write_bytes_max: 1 << 20,
             writes_per_turn: 4,
+            flush_early_bytes: 4096,
             queue_bytes_high: 1 << 20,
             queue_bytes_low: 256 * 1024,
             queue_bytes_max: 64 << 20,

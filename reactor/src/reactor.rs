@@ -274,6 +274,10 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         for index in 0..self.flushing.len() {
             let token = self.flushing[index];
             let Some(slot) = self.state.registry.get_mut(token) else { continue };
+            // Flushed meanwhile.
+            if !slot.flags.contains(Flags::DIRTY) {
+                continue;
+            }
             slot.flags -= Flags::DIRTY;
             match slot.phase {
                 Phase::Requested => self.start_connect(token),
@@ -337,7 +341,10 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             match slot.phase {
                 Phase::Listener => self.accept(token),
                 Phase::Connecting => self.finish_connect(token),
-                Phase::Open => self.serve_open(token),
+                Phase::Open => {
+                    self.serve_open(token);
+                    self.flush_early(token);
+                }
                 Phase::Draining | Phase::Lingering => self.serve_closed(token),
                 Phase::Free | Phase::Requested | Phase::Closing => {}
             }

@@ -133,6 +133,7 @@ fn draw_config(draw: &mut impl FnMut(&'static str, usize) -> usize) -> Config {
         drain_ns: 30 * SECOND,
         linger_ns: 2 * SECOND,
         generation_start: [0, u32::MAX - 2][size("generation", &[0, 1])],
+        flush_early_bytes: size("early flush", &[4096, 1, 100]),
     };
     // Byte by byte is worth seeing; byte by byte on both sides for kilobytes is only slow.
     if config.read_bytes < 16 {
