@@ -76,15 +76,10 @@ pub(crate) struct Thread {
     /// Waits in a row without progress, and when the first of them returned.
     empty_waits: u32,
     empty_since: u64,
-<<<<<<< HEAD
     /// The last wait slept until its timeout.
     pub(crate) timed_out: bool,
     /// The last batch held nothing but level-triggered reports: a state told again, not news.
     pub(crate) only_levels: bool,
-=======
-    /// Arrivals at the host when a wait last returned.
-    arrivals_seen: u64,
->>>>>>> runner
 }
 
 impl Thread {
@@ -101,12 +96,8 @@ impl Thread {
             held_kevents: Vec::new(),
             empty_waits: 0,
             empty_since: 0,
-<<<<<<< HEAD
             timed_out: false,
             only_levels: false,
-=======
-            arrivals_seen: 0,
->>>>>>> runner
         }
     }
 }
@@ -374,12 +365,6 @@ impl World {
     pub(crate) fn count_empty_wait(&mut self, thread: u32) {
         let now = self.now;
         let entry = &mut self.threads[thread as usize];
-        // Under edge triggering each arrival is an event of its own, also for a reader that pauses.
-        let arrivals = self.hosts[entry.host as usize].arrivals;
-        if entry.arrivals_seen != arrivals {
-            entry.arrivals_seen = arrivals;
-            entry.empty_waits = 0;
-        }
         if entry.empty_waits == 0 || now.saturating_sub(entry.empty_since) > EMPTY_WINDOW_NS {
             entry.empty_waits = 0;
             entry.empty_since = now;

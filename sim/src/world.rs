@@ -73,8 +73,6 @@ pub(crate) struct Host {
     /// Ports of connections made from here, with their counts.
     pub(crate) connection_ports: BTreeMap<u16, u32>,
     pub(crate) next_port: u16,
-    /// Segments with data that have arrived.
-    pub(crate) arrivals: u64,
 }
 
 /// Everything of one run.
@@ -320,7 +318,6 @@ impl SharedWorld {
             bound: BTreeMap::new(),
             connection_ports: BTreeMap::new(),
             next_port: 32_768,
-            arrivals: 0,
         });
         HostId(index)
     }

@@ -246,7 +246,6 @@ impl World {
         self.acknowledge(connection, side);
         if data {
             let host = self.sockets[receiver].host;
-            self.hosts[host as usize].arrivals += 1;
             self.wake(Object::Socket(receiver), Key::In);
         }
         if fin {
