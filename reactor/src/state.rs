@@ -184,8 +184,14 @@ impl LoopState {
         self.closing.push(token);
     }
 
-    /// Ends a connection for an error of the system or the peer.
+    /// Ends a connection for an error of the system or the peer. Bytes that were still queued are lost, and a reset says so
+    /// to whoever still listens: an ordinary end would look complete.
     pub fn fail(&mut self, token: Token, error: Errno) {
+        if let Some(slot) = self.registry.get_mut(token)
+            && slot.queued_bytes() > 0
+        {
+            slot.flags |= Flags::RESET;
+        }
         if let Errno::Unlisted(_) = error {
             self.counters.errors_unlisted += 1;
         }

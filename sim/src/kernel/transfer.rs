@@ -245,7 +245,6 @@ impl World {
         }
         self.acknowledge(connection, side);
         if data {
-            let host = self.sockets[receiver].host;
             self.wake(Object::Socket(receiver), Key::In);
         }
         if fin {
