@@ -62,7 +62,7 @@ impl Caller {
 
     fn ping(&mut self, ctx: &mut Context<'_>) {
         let Some(token) = self.token else { return };
-        if self.pings > 0 && ctx.write(token, b"ping").is_ok() {
+        if self.pings > 0 && ctx.write(token, b"a ping").is_ok() {
             self.pings -= 1;
             ctx.arm_timer(Duration::from_nanos(self.gap_ns), tag::PING);
         }
