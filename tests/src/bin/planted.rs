@@ -147,10 +147,17 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
     let tree = root.join("target/planted/tree");
     copy_tree(root, &tree)?;
     let patch = root.join("tests/planted").join(format!("{}.patch", bug.id));
-    let applied =
-        run(Command::new("git").args(["apply", "--whitespace=nowarn"]).arg(&patch).current_dir(&tree))?;
+    // The copy lies inside a repository that ignores it: there, git would find nothing to patch and say nothing.
+    let applied = run(Command::new("git")
+        .args(["apply", "--whitespace=nowarn"])
+        .arg(&patch)
+        .env("GIT_CEILING_DIRECTORIES", root.join("target/planted"))
+        .current_dir(&tree))?;
     if !applied.0 {
         return Err(format!("{} does not apply: {}", patch.display(), applied.1));
+    }
+    if !differs(root, &tree, &patch)? {
+        return Err(format!("{} changed nothing", patch.display()));
     }
     let target = root.join("target/planted/build");
     let built = run(Command::new(env!("CARGO"))
@@ -204,6 +211,22 @@ fn copy_tree(root: &Path, tree: &Path) -> Result<(), String> {
         std::fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
     }
     Ok(())
+}
+
+/// Whether every file that the patch names differs from the working tree's.
+fn differs(root: &Path, tree: &Path, patch: &Path) -> Result<bool, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let text = String::from_utf8_lossy(&read(patch)?).into_owned();
+    let mut names = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).peekable();
+    if names.peek().is_none() {
+        return Ok(false);
+    }
+    for name in names {
+        if read(&root.join(name))? == read(&tree.join(name))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs a command. Returns whether it succeeded, and what it printed.
