@@ -108,6 +108,8 @@ pub enum Scale {
     Small,
     /// A simulated run of about a millisecond.
     Normal,
+    /// As `Normal`, on a real clock: nothing is put off for longer than a fraction of a second.
+    RealTime,
 }
 
 /// What a party can look at after a turn of its loop.

@@ -111,6 +111,9 @@ enum Command {
         /// What the plans of the episodes are drawn from: decimal, 0x hex, or a commit
         #[arg(long, default_value = "1")]
         seed: String,
+        /// How many episodes run at a time; each has threads of its own
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+        lanes: u32,
         /// Print one JSON object at the end instead of lines
         #[arg(long)]
         json: bool,
@@ -135,7 +138,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
-        Command::Run { workload, seconds, seed, json } => run_workload(&workload, seconds, &seed, json),
+        Command::Run { workload, seconds, seed, lanes, json } => {
+            run_options(&workload, seconds, &seed, lanes, json).and_then(|options| run::run(&options))
+        }
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
         }
@@ -146,11 +151,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_workload(workload: &str, seconds: u64, seed: &str, json: bool) -> Result<(), Failure> {
-    let Some(kind) = WorkloadKind::from_name(workload) else {
+fn run_options(
+    workload: &str,
+    seconds: u64,
+    seed: &str,
+    lanes: u32,
+    json: bool,
+) -> Result<run::Options, Failure> {
+    let Some(workload) = WorkloadKind::from_name(workload) else {
         let names = WorkloadKind::ALL.map(WorkloadKind::name).join(", ");
         return Err(Failure::Usage(format!("there is no workload {workload}; there are {names}")));
     };
     let seed: Seed = seed.parse().map_err(|error| Failure::Usage(format!("--seed {seed}: {error}")))?;
-    run::run(&run::Options { workload: kind, seconds, seed: seed.0, json })
+    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json })
 }

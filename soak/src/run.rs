@@ -2,9 +2,9 @@
 //! loop on a thread of its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use crate::{Failure, say};
 
 /// An episode whose clients have not finished by now will not.
 const EPISODE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two lines of progress, in seconds.
+const SAY_EVERY_S: u64 = 10;
 
 /// How long connections may take to finish when an episode is over.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -44,11 +47,24 @@ struct Totals {
     timers_fired: u64,
 }
 
+impl Totals {
+    fn add(&mut self, other: &Totals) {
+        self.episodes += other.episodes;
+        self.messages += other.messages;
+        self.connections += other.connections;
+        self.bytes_read += other.bytes_read;
+        self.turns += other.turns;
+        self.timers_fired += other.timers_fired;
+    }
+}
+
 /// Options of `soak run`.
 pub(crate) struct Options {
     pub(crate) workload: WorkloadKind,
     pub(crate) seconds: u64,
     pub(crate) seed: u64,
+    /// Episodes at a time.
+    pub(crate) lanes: u32,
     pub(crate) json: bool,
 }
 
@@ -67,31 +83,76 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         .map_err(|error| Failure::Machine(format!("limit of open files: {error}")))?;
 
     let watch = Stopwatch::start();
-    let mut totals = Totals::default();
-    let mut said_s = 0;
-    let outcome = loop {
-        if interrupted.load(Ordering::SeqCst) || watch.seconds() >= options.seconds {
-            break Ok(());
+    let board = Mutex::new(Board::default());
+    let time_over = || interrupted.load(Ordering::SeqCst) || watch.seconds() >= options.seconds;
+    thread::scope(|scope| -> Result<(), Failure> {
+        for lane in 0..options.lanes {
+            let work = || {
+                while let Some(index) = next_episode(&board, &time_over) {
+                    let seed = seed_of_run(options.seed, index);
+                    let mut done = Totals::default();
+                    let result = episode(options.workload, seed, &mut done)
+                        .map_err(|failure| failure.in_episode(index, Seed(seed)));
+                    report(options, &board, &watch, &done, result);
+                }
+            };
+            thread::Builder::new()
+                .name(format!("lane {lane}"))
+                .spawn_scoped(scope, work)
+                .map_err(|error| Failure::Machine(format!("thread: {error}")))?;
         }
-        let seed = seed_of_run(options.seed, totals.episodes);
-        if let Err(failure) = episode(options.workload, seed, &mut totals) {
-            break Err(failure.in_episode(totals.episodes, Seed(seed)));
-        }
-        if !options.json && watch.seconds() >= said_s + 10 {
-            said_s = watch.seconds();
-            say(&line(options.workload, &totals, said_s))?;
-        }
-    };
+        Ok(())
+    })?;
+    let Board { totals, failure, .. } = board.into_inner().expect("no lane panics while it reports");
     if options.json {
-        say(&json(options, &totals, &watch, outcome.as_ref().err()))?;
+        say(&json(options, &totals, &watch, failure.as_ref()))?;
     } else {
         say(&line(options.workload, &totals, watch.seconds()))?;
     }
-    outcome?;
-    if interrupted.load(Ordering::SeqCst) {
-        return Err(Failure::Interrupted);
+    match failure {
+        Some(failure) => Err(failure),
+        None if interrupted.load(Ordering::SeqCst) => Err(Failure::Interrupted),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What the lanes share.
+#[derive(Default)]
+struct Board {
+    next: u64,
+    said_s: u64,
+    totals: Totals,
+    /// The first one; no further episode begins after it.
+    failure: Option<Failure>,
+}
+
+fn next_episode(board: &Mutex<Board>, time_over: &impl Fn() -> bool) -> Option<u64> {
+    let mut board = board.lock().expect("no lane panics while it reports");
+    if board.failure.is_some() || time_over() {
+        return None;
+    }
+    board.next += 1;
+    Some(board.next - 1)
+}
+
+fn report(
+    options: &Options,
+    board: &Mutex<Board>,
+    watch: &Stopwatch,
+    done: &Totals,
+    result: Result<(), Failure>,
+) {
+    let mut board = board.lock().expect("no lane panics while it reports");
+    board.totals.add(done);
+    if let Err(failure) = result {
+        board.failure.get_or_insert(failure);
+    }
+    let seconds = watch.seconds();
+    if !options.json && seconds >= board.said_s + SAY_EVERY_S {
+        board.said_s = seconds;
+        // Standard output may be gone; the end of the soak says so.
+        let _ = say(&line(options.workload, &board.totals, seconds));
+    }
 }
 
 fn line(workload: WorkloadKind, totals: &Totals, seconds: u64) -> String {
@@ -121,9 +182,9 @@ fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&
 fn episode(kind: WorkloadKind, seed: u64, totals: &mut Totals) -> Result<(), Failure> {
     let mut decisions = Decisions::from_seed(seed);
     match kind {
-        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::Normal)), totals),
-        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::Normal)), totals),
-        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::Normal)), totals),
+        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals),
+        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals),
+        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals),
     }
 }
 

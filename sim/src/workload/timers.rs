@@ -23,6 +23,9 @@ use crate::decision::Decisions;
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
+/// The longest delay of a plan that a real clock has to sit through.
+const REAL_LONGEST_NS: u64 = 300 * MILLISECOND;
+
 /// One thing done to the timers.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -66,9 +69,9 @@ pub enum Operation {
 }
 
 impl Operation {
-    fn draw(decisions: &mut Decisions) -> Operation {
+    fn draw(decisions: &mut Decisions, longest_ns: u64) -> Operation {
         match between(decisions, "operation", 0, 15) {
-            0..=5 => Operation::Arm { delay_ns: draw_delay_ns(decisions) },
+            0..=5 => Operation::Arm { delay_ns: draw_delay_ns(decisions).min(longest_ns) },
             6 | 7 => Operation::ArmEqual { back: between(decisions, "equal to", 1, 6) as usize },
             8 => Operation::ArmPast,
             9 => Operation::ArmNever,
@@ -77,7 +80,8 @@ impl Operation {
                     decisions,
                     "period",
                     &[10 * MILLISECOND, MILLISECOND, 700_000, 50_000, 3 * SECOND],
-                ),
+                )
+                .min(longest_ns),
                 times: between(decisions, "times", 1, 12) as u32,
                 missed: pick(
                     decisions,
@@ -89,7 +93,7 @@ impl Operation {
             13 => Operation::Cancel { back: between(decisions, "which to cancel", 1, 20) as usize },
             _ => Operation::Move {
                 back: between(decisions, "which to move", 1, 20) as usize,
-                delay_ns: draw_delay_ns(decisions),
+                delay_ns: draw_delay_ns(decisions).min(longest_ns),
             },
         }
     }
@@ -140,9 +144,11 @@ impl Workload for Timers {
     fn draw(decisions: &mut Decisions, scale: Scale) -> Timers {
         let most = if scale == Scale::Small { 60 } else { 200 };
         let count = between(decisions, "operations", 5, most);
-        let operations: Vec<Operation> = (0..count).map(|_| Operation::draw(decisions)).collect();
+        let longest_ns = if scale == Scale::RealTime { REAL_LONGEST_NS } else { u64::MAX };
+        let operations: Vec<Operation> = (0..count).map(|_| Operation::draw(decisions, longest_ns)).collect();
         let first = between(decisions, "operations at the beginning", 1, operations.len() as u64) as usize;
-        let idle_ns = pick(decisions, "idle timeout", &[100 * MILLISECOND, 20 * MILLISECOND, 5 * SECOND]);
+        let idle_ns = pick(decisions, "idle timeout", &[100 * MILLISECOND, 20 * MILLISECOND, 5 * SECOND])
+            .min(longest_ns);
         let callers = between(decisions, "callers", 0, 3);
         let callers = (0..callers)
             .map(|_| {
