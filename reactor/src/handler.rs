@@ -79,8 +79,9 @@ pub trait Handler {
         let _ = (ctx, token, tag, error);
     }
 
-    /// Bytes have arrived. Returns how many of them are consumed; the rest is kept, contiguous, and offered again at the
-    /// next arrival or when reading is resumed. After `Config::pending_bytes_max` kept bytes, reading waits.
+    /// Bytes have arrived. Returns how many of them are consumed; the rest is kept, contiguous, and offered again when more
+    /// arrives, when reading is resumed, or when the connection's own output is no longer under pressure. With
+    /// `Config::pending_bytes_max` bytes kept, reading waits for [`Context::resume_reading`].
     fn on_data(
         &mut self,
         ctx: &mut Context<'_>,

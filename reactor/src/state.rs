@@ -168,6 +168,10 @@ impl LoopState {
             slot.paused |= crate::pressure::PauseReasons::PRESSURE;
         } else {
             slot.paused -= crate::pressure::PauseReasons::PRESSURE;
+            // What the handler left while it could not answer; no event will tell of it again (bug-catalogue B11).
+            if slot.pending_bytes() > 0 {
+                slot.flags |= Flags::OFFER;
+            }
         }
         self.enqueue(token);
     }

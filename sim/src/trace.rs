@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use reactor::Token;
 use reactor::sys::Errno;
 use reactor::time::Instant;
 
@@ -146,9 +147,10 @@ impl fmt::Display for CallRecord {
                 let mask = reactor::sys::EpollMask::from_bits_retain((first >> 32) as u32);
                 write!(
                     f,
-                    "{name}(fd{fd}, {operation} fd{}, {}, data {second:#x})",
+                    "{name}(fd{fd}, {operation} fd{}, {}, for {})",
                     first as u32 >> 2,
-                    Mask(mask)
+                    Mask(mask),
+                    Word(second)
                 )?;
             }
             CallKind::EpollWait => write!(f, "{name}(fd{fd}, timeout {} ms)", (first as u32).cast_signed())?,
@@ -159,8 +161,11 @@ impl fmt::Display for CallRecord {
             CallKind::Shutdown => {
                 write!(f, "{name}(fd{fd}, {})", ["RD", "WR", "RDWR"][(first % 3) as usize])?;
             }
-            CallKind::Setsockopt
-            | CallKind::Accept4
+            CallKind::Setsockopt => {
+                let option = OPTIONS.get(first as usize).unwrap_or(&"?");
+                write!(f, "{name}(fd{fd}, {option} {second})")?;
+            }
+            CallKind::Accept4
             | CallKind::Getsockname
             | CallKind::TakeSocketError
             | CallKind::Close
@@ -206,6 +211,34 @@ impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = self.0.as_ns();
         write!(f, "{:>6}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+    }
+}
+
+/// The options of `setsockopt(2)`, by the first word of a record.
+const OPTIONS: [&str; 10] = [
+    "?",
+    "SO_REUSEADDR",
+    "SO_REUSEPORT",
+    "IPV6_V6ONLY",
+    "TCP_NODELAY",
+    "SO_KEEPALIVE",
+    "SO_SNDBUF",
+    "SO_RCVBUF",
+    "SO_LINGER {1, 0}",
+    "TCP_CONGESTION",
+];
+
+/// The word that travels with a registration, which is the loop's token.
+pub(crate) struct Word(pub(crate) u64);
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = Token::from_word(self.0);
+        if token.slot() >= Token::RESERVED_SLOT_MIN {
+            f.write_str("the waker")
+        } else {
+            write!(f, "{token:?}")
+        }
     }
 }
 

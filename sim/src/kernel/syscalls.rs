@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reactor::sys::{
-    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown,
-    SocketOption, Syscalls, Wait, Wake, WakeTarget,
+    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Filter, Kevent, Note, Readiness,
+    Shutdown, SocketOption, Syscalls, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
 
 use super::epoll::wait_arguments;
 use super::{Kernel, cost};
 use crate::schedule::ThreadId;
-use crate::trace::{CallKind, CallRecord, Outcome, word_of_address};
+use crate::trace::{CallKind, CallRecord, Outcome, Word, word_of_address};
 use crate::world::{SharedWorld, World};
 
 /// One thread's view of the world: the calls that it can make.
@@ -127,12 +127,16 @@ impl World {
 
     fn note_kevents(&mut self, events: &[Kevent]) {
         for event in events {
-            let Kevent { ident, filter, flags, note, data, udata } = *event;
-            let bits = u64::from(flags.bits()) << 8 | filter as u64;
-            self.trace.fold(udata ^ ident.rotate_left(32) ^ bits.rotate_left(48) ^ data.cast_unsigned());
-            self.note(|| {
-                format!("event {filter:?} {ident} data {data} {note:?} udata {udata:#x}: {flags:?}")
-            });
+            self.trace.fold(word_of_kevent(event));
+            self.note(|| format!("event  {}", words_of_kevent(event)));
+        }
+    }
+
+    /// What a kevent call is asked to change.
+    fn note_changes(&mut self, changes: &[Kevent]) {
+        for change in changes {
+            self.trace.fold(word_of_kevent(change));
+            self.note(|| format!("change {}", words_of_kevent(change)));
         }
     }
 
@@ -141,14 +145,38 @@ impl World {
             let (bits, data) = (event.events, event.data);
             self.trace.fold(data ^ u64::from(bits).rotate_left(48));
             self.note(|| {
-                let mask = EpollMask::from_bits_retain(bits);
-                format!(
-                    "event data {data:#x}: {}",
-                    mask.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|")
-                )
+                let names = names_of(EpollMask::from_bits_retain(bits).iter_names());
+                format!("event  {names} for {}", Word(data))
             });
         }
     }
+}
+
+/// The names of flags, as the manuals write them.
+fn names_of<B>(names: impl Iterator<Item = (&'static str, B)>) -> String {
+    names.map(|(name, _)| name).collect::<Vec<_>>().join("|")
+}
+
+fn word_of_kevent(event: &Kevent) -> u64 {
+    let Kevent { ident, filter, flags, data, udata, .. } = *event;
+    let bits = u64::from(flags.bits()) << 8 | filter as u64;
+    udata ^ ident.rotate_left(32) ^ bits.rotate_left(48) ^ data.cast_unsigned()
+}
+
+fn words_of_kevent(event: &Kevent) -> String {
+    let Kevent { ident, filter, flags, note, data, udata } = *event;
+    let of = match filter {
+        Filter::Read => format!("READ fd{ident}"),
+        Filter::Write => format!("WRITE fd{ident}"),
+        Filter::User => "USER".to_owned(),
+    };
+    let (flags, token) = (names_of(flags.iter_names()), Word(udata));
+    let note = match note {
+        Note::None => String::new(),
+        Note::Trigger => ", triggered".to_owned(),
+        Note::Error(error) => format!(", {}", error.name()),
+    };
+    format!("{of} {flags}, data {data}{note} for {token}")
 }
 
 fn nothing<R>(_: &R) -> u64 {
@@ -327,6 +355,7 @@ impl Syscalls for SimSyscalls {
         }
         let arguments = [timeout_ns.unwrap_or(u64::MAX), changes.len() as u64];
         self.wait(CallKind::Kevent, kqueue.as_raw(), arguments, |world, thread| {
+            world.note_changes(changes);
             let result = world.kevent(thread, kqueue, changes, events, timeout_ns);
             if let Ok(Wait::Ready(count)) = result {
                 world.note_kevents(&events[..count]);
@@ -363,6 +392,7 @@ fn number(fd: &Fd) -> u64 {
     u64::from(fd.as_raw().cast_unsigned())
 }
 
+/// An option as two words of a record; [`crate::trace`] has the names in the same order.
 fn option_words(option: SocketOption) -> [u64; 2] {
     match option {
         SocketOption::ReuseAddress(on) => [1, u64::from(on)],
