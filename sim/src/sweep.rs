@@ -60,6 +60,8 @@ pub struct Summary {
     pub virtual_ns: u128,
     /// How often each kind of trouble happened, in the order of [`FaultKind::ALL`].
     pub faults: Vec<(FaultKind, u64)>,
+    /// The hash of each run that was made, with its index and its seed, in the order of the indexes.
+    pub hashes: Vec<(u64, Seed, u64)>,
     /// The hashes of the runs, combined in the order of their indexes.
     pub trace_hash: u64,
     /// Whether the sweep was stopped before its end.
@@ -75,6 +77,7 @@ impl Summary {
             messages: 0,
             virtual_ns: 0,
             faults: FaultKind::ALL.iter().map(|&kind| (kind, 0)).collect(),
+            hashes: Vec::new(),
             trace_hash: 0,
             interrupted: false,
         }
@@ -127,7 +130,6 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
     let enough = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
     let mut summary = Summary::new();
-    let mut hashes: Vec<Option<u64>> = Vec::new();
     thread::scope(|scope| {
         for job in 0..sweep.jobs.get() {
             let (sender, next, enough) = (sender.clone(), &next, &enough);
@@ -153,11 +155,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
         }
         drop(sender);
         for (index, seed, outcome) in receiver {
-            let place = index as usize;
-            if hashes.len() <= place {
-                hashes.resize(place + 1, None);
-            }
-            hashes[place] = Some(outcome.trace_hash);
+            summary.hashes.push((index, Seed(seed), outcome.trace_hash));
             summary.add(index, seed, outcome);
             let failed = summary.failed.len() as u64;
             if sweep.failures_max.is_some_and(|most| failed >= most) {
@@ -168,7 +166,8 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
     });
     summary.failed.sort_by_key(|failed| failed.index);
     summary.interrupted = summary.runs < sweep.runs && !enough.into_inner();
-    summary.trace_hash = hashes.into_iter().flatten().fold(0, |combined: u64, hash| mix(combined ^ hash));
+    summary.hashes.sort_unstable_by_key(|&(index, ..)| index);
+    summary.trace_hash = summary.hashes.iter().fold(0, |combined: u64, &(.., hash)| mix(combined ^ hash));
     summary
 }
 

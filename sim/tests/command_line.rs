@@ -154,3 +154,20 @@ fn a_real_clock_or_randomness_inside_a_run_ends_the_process_with_its_name() {
         assert!(text.contains("trespass"), "the site is named:\n{text}");
     }
 }
+
+#[test]
+fn replay_prints_the_hash_that_the_sweep_recorded() {
+    let output = sim(&["run", "--runs", "5", "--seed", "77", "--hashes"]);
+    let text = out(&output);
+    let runs: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("run "))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(runs.len(), 5, "{text}");
+    for run in runs {
+        let [_, _, _, seed, _, _, hash] = run[..] else { panic!("{run:?}") };
+        let replayed = out(&sim(&["replay", seed]));
+        assert_eq!(replayed.lines().last(), Some(format!("trace hash {hash}").as_str()));
+    }
+}

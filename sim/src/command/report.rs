@@ -81,6 +81,26 @@ pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
 }
 
 #[derive(Serialize)]
+struct RunObject {
+    run: u64,
+    seed: String,
+    trace_hash: String,
+}
+
+/// Every run's seed and hash, in the order of the sweep.
+pub(super) fn hashes(out: &mut impl Write, summary: &Summary, json: bool) -> io::Result<()> {
+    for &(run, seed, hash) in &summary.hashes {
+        let (seed, trace_hash) = (seed.to_string(), format!("{hash:#018x}"));
+        if json {
+            write_line(out, &RunObject { run, seed, trace_hash })?;
+        } else {
+            writeln!(out, "run {run:>8}  seed {seed}  trace hash {trace_hash}")?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
 struct FailedObject<'a> {
     failed: &'static str,
     index: u64,

@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Prints one JSON object per failing run, and a summary object
     #[arg(long)]
     json: bool,
+    /// Also prints each run's seed and trace hash, which `sim replay SEED` prints too
+    #[arg(long)]
+    hashes: bool,
     /// Stops when this many runs have failed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     failures_max: Option<u64>,
@@ -77,6 +80,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let wall_s = clock.seconds();
 
     let mut out = io::stdout().lock();
+    if arguments.hashes {
+        report::hashes(&mut out, &summary, arguments.json)?;
+    }
     if arguments.json {
         report::json(&mut out, &summary, &plan.options, wall_s)?;
     } else {
