@@ -50,7 +50,8 @@ pub enum CloseReason {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Pressure {
     /// The queue has grown above `Config::queue_bytes_high`: produce no more for this connection. Reading from it pauses
-    /// by itself.
+    /// by itself if it was accepted. Reading from an outgoing connection goes on: its peer may be waiting for us to take
+    /// answers before it takes more, and if it is a loop like this one, both would wait for ever.
     High,
     /// The queue has shrunk to `Config::queue_bytes_low` or below: go on.
     Low,

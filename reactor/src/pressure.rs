@@ -13,7 +13,7 @@ bitflags::bitflags! {
         const UPSTREAM = 0x02;
         /// The application limits the rate.
         const RATE = 0x04;
-        /// The connection's own output queue is above its high watermark; the loop's own reason.
+        /// An accepted connection's own output queue is above its high watermark; the loop's own reason.
         const PRESSURE = 0x40;
         /// `Config::pending_bytes_max` unconsumed bytes are kept; the loop's own reason.
         const PENDING_FULL = 0x80;

@@ -165,7 +165,11 @@ impl LoopState {
             return;
         }
         if slot.watermark.is_above() {
-            slot.paused |= crate::pressure::PauseReasons::PRESSURE;
+            // What an accepted connection sends are answers: without reading there will be no more of them. What an
+            // outgoing one sends are requests: two loops that both stopped reading would wait for each other.
+            if !slot.is_outgoing() {
+                slot.paused |= crate::pressure::PauseReasons::PRESSURE;
+            }
         } else {
             slot.paused -= crate::pressure::PauseReasons::PRESSURE;
             // What the handler left while it could not answer; no event will tell of it again (bug-catalogue B11).

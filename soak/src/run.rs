@@ -251,10 +251,14 @@ where
     for service in &services {
         late |= service.done.recv_timeout(EPISODE_LIMIT) == Err(RecvTimeoutError::Timeout);
     }
-    for sender in clients.iter().map(|m| &m.sender).chain(services.iter().map(|m| &m.sender)) {
-        sender.stop(STOP_WITHIN);
+    // Clients first, to their end: a service that stops earlier cuts their last bytes short.
+    for client in &clients {
+        client.sender.stop(STOP_WITHIN);
     }
     let clients = finish(clients, totals)?;
+    for service in &services {
+        service.sender.stop(STOP_WITHIN);
+    }
     let services = finish(services, totals)?;
     if late {
         let missing =

@@ -356,8 +356,9 @@ pub(crate) fn is_shortage(error: Errno) -> bool {
 impl Party for EchoService {
     fn begin(&mut self, _: &mut Context<'_>) {}
 
+    /// Who stops a service while a client's last bytes are on their way cuts that stream short.
     fn is_finished(&self) -> bool {
-        true
+        self.open == 0
     }
 
     fn missing(&self) -> Breach {
