@@ -165,7 +165,8 @@ impl<'a, W: Workload> Drive<'a, W> {
                     self.kernel_breach()?;
                 }
                 Step::Actor(_) => actor_steps += 1,
-                Step::LimitReached if !calm => {
+                // Also when nothing is left to happen: trouble may have left an end that only the calm tells of the other's.
+                Step::Idle | Step::LimitReached if !calm => {
                     calm = true;
                     self.world.calm_down();
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
