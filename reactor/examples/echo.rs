@@ -13,7 +13,7 @@ impl Handler for Echo {
     fn on_open(&mut self, _: &mut Context<'_>, _: Token, _: Origin) {}
 
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, (): &mut (), bytes: &[u8]) -> usize {
-        // Queued here, sent before the loop sleeps. Refused only when the connection is already closed.
+        // Queued here, sent before the loop sleeps. Refused only when the connection is closed, or its queue is full.
         let _ = ctx.write(token, bytes);
         bytes.len()
     }

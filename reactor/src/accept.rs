@@ -28,13 +28,19 @@ impl AcceptError {
     fn of(error: Errno) -> AcceptError {
         match error {
             Errno::EAGAIN => AcceptError::Empty,
-            Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::ENOSPC => {
-                AcceptError::Exhausted
-            }
+            // A refusal by policy may be about every connection, and may leave it queued: without a rest the loop would
+            // spin.
+            Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::ENOSPC
+            | Errno::EPERM
+            | Errno::EACCES => AcceptError::Exhausted,
             Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EFAULT | Errno::Unsupported => {
                 AcceptError::Broken
             }
-            // ECONNABORTED, EPROTO, EPERM, EINTR and the pending errors of the network that Linux passes on: whatever
+            // ECONNABORTED, EPROTO, EINTR and the pending errors of the network that Linux passes on: whatever
             // else it is, it is about one connection.
             _ => AcceptError::Continue,
         }
@@ -185,10 +191,26 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
     /// The rest is over: accepting goes on, and only now (bug-catalogue B56).
     pub(crate) fn end_rest(&mut self, listener: Token) {
         self.restore_reserve();
-        if let Some(slot) = self.state.registry.get_mut(listener) {
-            slot.flags -= Flags::RESTING;
-            slot.timer = None;
-            self.state.enqueue(listener);
+        let Some(slot) = self.state.registry.get_mut(listener) else { return };
+        let (fd, unwatched) = (slot.fd, slot.flags.contains(Flags::UNWATCHED));
+        slot.flags -= Flags::RESTING | Flags::UNWATCHED;
+        slot.timer = None;
+        self.state.enqueue(listener);
+        if unwatched && let Err(error) = self.poller.register(&mut self.sys, fd, listener, Source::Listener) {
+            self.refused(listener, error);
+        }
+    }
+
+    /// The kernel refused to watch a source. A connection ends with that; a listener tries again after a rest, since
+    /// nothing else would ever tell that it accepts no more (bug-catalogue B21, B49).
+    pub(crate) fn refused(&mut self, token: Token, error: Errno) {
+        let Some(slot) = self.state.registry.get_mut(token) else { return };
+        if slot.phase != Phase::Listener {
+            return self.state.fail(token, error);
+        }
+        slot.flags |= Flags::UNWATCHED;
+        if !slot.flags.contains(Flags::RESTING) {
+            self.rest(token);
         }
     }
 }

@@ -12,7 +12,8 @@ pub struct Config {
     pub read_bytes: usize,
     /// Reads per connection and turn; at least 1. What is left is read in the next turn.
     pub reads_per_turn: u32,
-    /// Unconsumed bytes kept per connection before reading waits; at least 1.
+    /// Unconsumed bytes kept per connection before reading waits for `Context::resume_reading`; at least 1. A handler that
+    /// finds so many bytes without what it looks for should close the connection: the end of the stream lies behind them.
     pub pending_bytes_max: usize,
     /// Segments given to one vectored write; 1 to 64.
     pub write_segments_max: usize,
@@ -36,7 +37,8 @@ pub struct Config {
     pub accept_pause_ns: u64,
     /// Timers fired per turn; at least 1.
     pub timers_per_turn: u32,
-    /// Length of a timer tick, a power of two. A timer is late by at most one tick plus the loop's own delay.
+    /// Length of a timer tick, a power of two. A timer is late by at most one tick plus the loop's own delay; on epoll, whose
+    /// timeout counts milliseconds, by one more.
     pub tick_ns: u64,
     /// Messages delivered per turn; at least 1.
     pub messages_per_turn: u32,

@@ -118,8 +118,7 @@ impl<'a> Context<'a> {
             return Err(WriteRefused::Closed);
         }
         if slot.queued_bytes().saturating_add(length) > self.state.config.queue_bytes_max {
-            self.state.slot_mut(token).flags |= Flags::RESET;
-            self.state.finish(token, CloseReason::Overflow);
+            self.state.reset(token, CloseReason::Overflow);
             return Err(WriteRefused::Overflow);
         }
         Ok(())
@@ -146,7 +145,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Closes a connection in order: what is queued is flushed, our side is ended, the peer's end is awaited; then
+    /// Closes a connection in order - one that is not open yet is given up, with what was written to it, and ends in
+    /// [`on_connect_failed`](crate::Handler::on_connect_failed). What is queued is flushed, our side is ended, the peer's end is awaited; then
     /// [`on_close`](crate::Handler::on_close). Bounded by `Config::drain_ns` and `Config::linger_ns`. What the peer still
     /// sends is dropped. A listener closes at the end of the turn.
     pub fn close(&mut self, token: Token) {
@@ -158,10 +158,7 @@ impl<'a> Context<'a> {
         if let Some(slot) = self.state.registry.get_mut(token) {
             match slot.phase {
                 Phase::Requested | Phase::Connecting => self.state.fail(token, Errno::ECONNABORTED),
-                _ => {
-                    slot.flags |= Flags::RESET;
-                    self.state.finish(token, CloseReason::Aborted);
-                }
+                _ => self.state.reset(token, CloseReason::Aborted),
             }
         }
     }
@@ -225,10 +222,13 @@ impl<'a> Context<'a> {
     }
 
     /// Stops the loop: listeners close, connections finish as by [`Context::close`], and what has not finished `within`
-    /// that time is aborted. The turn that ends the last of them answers `Turn::Stopped`.
+    /// that time is aborted. Asked again, the shorter time counts. The turn that ends the last of them answers `Turn::Stopped`.
     pub fn stop(&mut self, within: Duration) {
-        if self.state.stop == Stop::No {
-            self.state.stop = Stop::Asked { within_ns: duration_ns(within) };
-        }
+        let within_ns = duration_ns(within);
+        self.state.stop = match self.state.stop {
+            Stop::No | Stop::Closing => Stop::Asked { within_ns },
+            Stop::Asked { within_ns: before_ns } => Stop::Asked { within_ns: within_ns.min(before_ns) },
+            Stop::Overdue => Stop::Overdue,
+        };
     }
 }

@@ -4,7 +4,8 @@ use crate::config::Config;
 use crate::handler::Pressure;
 
 bitflags::bitflags! {
-    /// Why reading from a connection is paused. It is read again when no reason is left.
+    /// Why reading from a connection is paused. It is read again when no reason is left; until then its end, or a reset, is
+    /// not told either, since both lie behind bytes that have not been read.
     #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
     pub struct PauseReasons: u8 {
         /// The application asked for it.

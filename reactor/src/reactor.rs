@@ -171,6 +171,11 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         self.state.timers.len()
     }
 
+    /// Whether this is a live connection or listener.
+    pub fn is_live(&self, token: Token) -> bool {
+        self.state.registry.get(token).is_some()
+    }
+
     /// Live connections and listeners.
     pub fn live(&self) -> usize {
         self.state.registry.live()
@@ -178,7 +183,7 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
 
     /// Reads the clock again: for the deadlines of timers that a long handler arms afterwards.
     pub fn refresh_now(&mut self) -> Instant {
-        self.state.now = self.sys.clock_gettime();
+        self.state.now = self.sys.clock_gettime().max(self.state.now);
         self.state.now
     }
 
@@ -322,7 +327,7 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             };
             if let Some(error) = report.refused {
                 self.state.counters.registrations_failed += 1;
-                self.state.fail(report.token, error);
+                self.refused(report.token, error);
                 continue;
             }
             slot.ready |= report.ready;
@@ -397,8 +402,7 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             Stop::Overdue => {
                 self.state.stop = Stop::Closing;
                 for token in self.state.registry.tokens() {
-                    self.state.slot_mut(token).flags |= Flags::RESET;
-                    self.state.finish(token, CloseReason::Stopped);
+                    self.state.reset(token, CloseReason::Stopped);
                 }
             }
         }

@@ -62,6 +62,8 @@ bitflags::bitflags! {
         const RESTING = 0x0400;
         /// Made by connecting.
         const OUTGOING = 0x0800;
+        /// A listener that the kernel has refused to watch so far.
+        const UNWATCHED = 0x1000;
     }
 }
 

@@ -192,6 +192,16 @@ impl LoopState {
         self.closing.push(token);
     }
 
+    /// Ends a connection now with a reset, unless it has ended already.
+    pub fn reset(&mut self, token: Token, reason: CloseReason) {
+        if let Some(slot) = self.registry.get_mut(token)
+            && slot.phase != Phase::Closing
+        {
+            slot.flags |= Flags::RESET;
+            self.finish(token, reason);
+        }
+    }
+
     /// Ends a connection for an error of the system or the peer. Bytes that were still queued are lost, and a reset says so
     /// to whoever still listens: an ordinary end would look complete.
     pub fn fail(&mut self, token: Token, error: Errno) {

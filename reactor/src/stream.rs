@@ -39,6 +39,9 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
             self.state.mark_dirty(token);
         }
         self.offer_pending(token);
+        if self.peer_is_gone(token) {
+            return;
+        }
         for _ in 0..self.state.config.reads_per_turn {
             match self.read(token) {
                 Read::More => {}
@@ -93,6 +96,17 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         }
         self.state.counters.read_budget_ends += 1;
         self.state.enqueue(token);
+    }
+
+    /// After the peer's end nothing is read, so nothing but this would tell that the connection has been reset since.
+    fn peer_is_gone(&mut self, token: Token) -> bool {
+        let Some(slot) = self.state.registry.get(token) else { return true };
+        if slot.phase != Phase::Open || !slot.flags.contains(Flags::END_SEEN) {
+            return false;
+        }
+        let Ok(Some(error)) = self.sys.take_socket_error(slot.fd) else { return false };
+        self.state.fail(token, error);
+        true
     }
 
     fn may_read(&self, token: Token) -> bool {

@@ -40,6 +40,7 @@ oracles! {
     TimerContract "timer-contract" "timers fire once, never early, in order, never after cancel, and in time",
     TimerConservation "timer-conservation" "timers armed are fired, cancelled or pending",
     Liveness "liveness" "once the trouble is over, everything owed completes in bounded time",
+    ListenerKept "listener-kept" "a listener that nobody closed goes on listening",
     TurnError "turn-error" "no turn of a loop fails",
     Panic "panic" "nothing panics",
     Determinism "determinism" "the same decisions give the same trace",

@@ -68,6 +68,9 @@ impl<'a, W: Workload> Drive<'a, W> {
     pub(super) fn run(&mut self) -> Result<(), Breach> {
         self.begin()?;
         self.trouble_and_calm()?;
+        for service in &self.services {
+            service.check_listener()?;
+        }
         self.stop()?;
         self.judge()
     }

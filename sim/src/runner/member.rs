@@ -75,6 +75,7 @@ pub(super) struct Member<P: Party> {
     timers_fired: u64,
     turns_empty: u64,
     oracles: bool,
+    listener: Option<reactor::Token>,
 }
 
 impl<P: Party> Member<P> {
@@ -116,6 +117,7 @@ impl<P: Party> Member<P> {
                         timers_fired: 0,
                         turns_empty: 0,
                         oracles,
+                        listener: None,
                     });
                 }
                 Err(_) => {
@@ -144,7 +146,10 @@ impl<P: Party> Member<P> {
         for _ in 0..ATTEMPTS {
             let before = world.open_descriptors(self.host).len();
             match self.reactor.listen(address, &options, 0) {
-                Ok(_) => return Ok(()),
+                Ok(listener) => {
+                    self.listener = Some(listener);
+                    return Ok(());
+                }
                 Err(error) => last = error,
             }
             world.spend(self.thread, RETRY_NS);
@@ -227,6 +232,17 @@ impl<P: Party> Member<P> {
             self.look(world)?;
         }
         Ok(())
+    }
+
+    /// Before the loop is told to stop, its listener is still there: no error of `accept(2)` may end it (bug-catalogue
+    /// B21, B23).
+    pub(super) fn check_listener(&self) -> Result<(), Breach> {
+        match self.listener {
+            Some(listener) if !self.reactor.is_live(listener) => {
+                Err(Breach::new("listener-kept", format!("the listener {listener:?} is gone")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Looks at the structure of the whole loop.
