@@ -33,7 +33,7 @@ Examples:
   sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
   sim run --json | tail -1                 the summary as one object
   sim replay 0x00000000000051ed            the calls of one run, readable
-  sim replay crash-1f3a --workload wake    an input that a fuzzer found
+  sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
 Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 7 input or output,
 130 interrupted. A sweep ends with the code of its failing run of lowest index.";
@@ -140,11 +140,12 @@ pub(crate) fn main() -> ExitCode {
                     ExitCode::from(USAGE)
                 }
                 _ => {
-                    // clap adds usage and tips on further lines; the first one says what is wrong.
+                    // clap adds usage and tips in further paragraphs; the first one says what is wrong.
                     let text = error.to_string();
-                    let first =
-                        text.lines().find(|line| !line.trim().is_empty()).unwrap_or("wrong arguments");
-                    eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(first));
+                    let first: Vec<&str> =
+                        text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+                    let first = first.join(" ");
+                    eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(&first));
                     ExitCode::from(USAGE)
                 }
             };

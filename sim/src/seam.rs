@@ -35,6 +35,8 @@ pub enum Mistake {
     NeverSleep,
     /// The wait fails.
     FailWait,
+    /// accept says that the listener is none.
+    FailAccept,
     /// A wake-up, and every one after it, goes nowhere.
     ForgetWakes,
     /// A call panics, as a handler might.
@@ -169,6 +171,9 @@ impl Syscalls for Seam {
     }
 
     fn accept4(&mut self, fd: Fd) -> Result<Accepted, Errno> {
+        if self.tampers(Mistake::FailAccept) {
+            return Err(Errno::EINVAL);
+        }
         self.inner.accept4(fd)
     }
 

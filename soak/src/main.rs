@@ -80,7 +80,8 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
         soak serve echo --port 7000                 then: echo hello | nc -N 127.0.0.1 7000\n  \
         soak hold --port 7000 --connections 5000    holds 5,000 connections to it, all echoing\n  \
         soak run --workload echo --seconds 60       clients, service and oracles over loopback\n\n\
-        Exit status: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 7 the machine refuses, 130 interrupted."
+        Exit codes: 0 pass (also a server that Ctrl-C stopped), 1 invariant broken, 2 usage, 3 liveness,\n\
+        7 the machine refuses, 130 interrupted."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -127,7 +128,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1")]
         address: IpAddr,
         /// How many connections to hold at once
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         connections: u32,
         /// How long to hold them idle, in seconds
         #[arg(long, default_value_t = 5)]
@@ -136,7 +137,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            // clap adds usage and tips on further paragraphs; the first one says what is wrong.
+            let text = error.to_string();
+            let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            let first = first.join(" ");
+            return Failure::Usage(first.strip_prefix("error: ").unwrap_or(&first).to_owned()).report();
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let outcome = match arguments.command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
         Command::Run { workload, seconds, seed, lanes, json } => {
             run_options(&workload, seconds, &seed, lanes, json).and_then(|options| run::run(&options))

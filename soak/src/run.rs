@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 while let Some(index) = next_episode(&board, &time_over) {
                     let seed = seed_of_run(options.seed, index);
                     let mut done = Totals::default();
-                    let result = episode(options.workload, seed, &mut done)
+                    let result = episode(options.workload, seed, &mut done, &time_over)
                         .map_err(|failure| failure.in_episode(index, Seed(seed)));
                     report(options, &board, &watch, &done, result);
                 }
@@ -179,12 +179,17 @@ fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&
     .to_string()
 }
 
-fn episode(kind: WorkloadKind, seed: u64, totals: &mut Totals) -> Result<(), Failure> {
+fn episode(
+    kind: WorkloadKind,
+    seed: u64,
+    totals: &mut Totals,
+    over: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
     let mut decisions = Decisions::from_seed(seed);
     match kind {
-        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals),
-        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals),
-        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals),
+        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over),
+        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over),
+        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over),
     }
 }
 
@@ -203,7 +208,7 @@ enum Role {
     Client,
 }
 
-fn play<W>(plan: &Arc<W>, totals: &mut Totals) -> Result<(), Failure>
+fn play<W>(plan: &Arc<W>, totals: &mut Totals, over: &dyn Fn() -> bool) -> Result<(), Failure>
 where
     W: Workload + Send + Sync + 'static,
     W::Service: Send + 'static,
@@ -241,16 +246,28 @@ where
         clients.push(start(Role::Client, &config, make)?);
     }
 
-    let mut late = false;
+    let mut waited = Waited::Done;
     for client in &clients {
-        late |= client.done.recv_timeout(EPISODE_LIMIT) == Err(RecvTimeoutError::Timeout);
+        waited = waited.max(wait_for(&client.done, over));
+    }
+    if waited == Waited::Cut {
+        // The soak is over in the middle of an episode: nobody judges half a story.
+        let all = clients.iter().map(|m| &m.sender).chain(services.iter().map(|m| &m.sender));
+        all.for_each(|sender| sender.stop(Duration::ZERO));
+        join(clients)?;
+        join(services)?;
+        for producer in producers {
+            producer.join().map_err(|_| panicked("a producer"))?;
+        }
+        return Ok(());
     }
     for producer in producers {
-        producer.join().map_err(|_| Failure::Invariant("panic: a producer panicked".to_owned()))?;
+        producer.join().map_err(|_| panicked("a producer"))?;
     }
     for service in &services {
-        late |= service.done.recv_timeout(EPISODE_LIMIT) == Err(RecvTimeoutError::Timeout);
+        waited = waited.max(wait_for(&service.done, &|| false));
     }
+    let late = waited == Waited::Late;
     // Clients first, to their end: a service that stops earlier cuts their last bytes short.
     for client in &clients {
         client.sender.stop(STOP_WITHIN);
@@ -278,6 +295,42 @@ where
     plan.judge(&service_parties, &client_parties, lost_at_accept)
         .map_err(|breach| Failure::Invariant(breach.to_string()))?;
     totals.episodes += 1;
+    Ok(())
+}
+
+/// How waiting for a side ended; the worst of several counts.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Waited {
+    /// It finished.
+    Done,
+    /// It did not finish within [`EPISODE_LIMIT`].
+    Late,
+    /// The soak ended first.
+    Cut,
+}
+
+fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool) -> Waited {
+    const SLICE: Duration = Duration::from_millis(100);
+    for _ in 0..EPISODE_LIMIT.as_millis() / SLICE.as_millis() {
+        if done.recv_timeout(SLICE) != Err(RecvTimeoutError::Timeout) {
+            return Waited::Done;
+        }
+        if over() {
+            return Waited::Cut;
+        }
+    }
+    Waited::Late
+}
+
+fn panicked(who: &str) -> Failure {
+    Failure::Invariant(format!("panic: {who} panicked"))
+}
+
+/// Waits for loops that were cut short. What they saw broken counts for nothing: streams end early then.
+fn join<P>(members: Vec<Member<P>>) -> Result<(), Failure> {
+    for member in members {
+        let _: Result<_, Breach> = member.thread.join().map_err(|_| panicked("a loop or its handler"))?;
+    }
     Ok(())
 }
 

@@ -64,6 +64,12 @@ pub const BUGS: &[Bug] = &[
         invariants: &["empty-wakeups"],
     },
     Bug {
+        id: "B23",
+        breaks: "a connection that is aborted before it is accepted ends the listener",
+        workload: "echo",
+        invariants: &["listener-kept"],
+    },
+    Bug {
         id: "B26",
         breaks: "the peer's end is believed before the unread bytes are read",
         workload: "echo",

@@ -71,6 +71,11 @@ fn a_call_that_makes_no_sense_is_illegal() {
 }
 
 #[test]
+fn a_listener_that_is_given_up_is_missed() {
+    is_seen(WorkloadKind::Timers, Mistake::FailAccept, Oracle::ListenerKept);
+}
+
+#[test]
 fn a_loop_that_never_sleeps_spins() {
     is_seen(WorkloadKind::Wake, Mistake::NeverSleep, Oracle::EmptyWakeups);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use sim::decision::script::{HEADER, Script};
 use sim::decision::seed::Seed;
-use sim::runner::{FailureBlock, Input, RunOptions, run};
+use sim::runner::{FailureBlock, Input, Outcome, RunOptions, run};
 use sim::{Decisions, WorkloadKind};
 
 use super::{Fixed, Trouble};
@@ -38,6 +38,13 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
     let outcome = run(&options, decisions);
 
     let mut out = BufWriter::new(io::stdout().lock());
+    let Outcome { workload, kernel, weather, .. } = outcome;
+    writeln!(out, "{workload} on {kernel} in {weather} weather, from {input}")?;
+    writeln!(
+        out,
+        "Each line: time on the thread's own clock, thread, call -> result; | is what happened without a call."
+    )?;
+    writeln!(out)?;
     for line in &outcome.trace {
         writeln!(out, "{line}")?;
     }
@@ -65,6 +72,9 @@ fn of_file(path: &str, bytes: &[u8], options: &mut RunOptions) -> Result<Decisio
             .map_err(|_| Trouble::Usage(format!("{path} is no script: it is not text")))?;
         let script: Script = text.parse().map_err(|error| Trouble::Usage(format!("{path}: {error}")))?;
         return Ok(Decisions::from_script(script));
+    }
+    if bytes.starts_with(b"sim-script") {
+        return Err(Trouble::Usage(format!("{path}: a script begins with the line `{HEADER}`")));
     }
     options.workload.get_or_insert(WorkloadKind::Echo);
     Ok(Decisions::from_bytes(bytes))

@@ -69,7 +69,7 @@ pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     writeln!(out, "virtual time  {:>14.1} s", seconds(summary.virtual_ns))?;
     writeln!(out, "wall time     {wall_s:>14.1} s")?;
     writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;
-    writeln!(out, "trace hash  {:#018x}", summary.trace_hash)?;
+    writeln!(out, "trace hash, combined  {:#018x}", summary.trace_hash)?;
     writeln!(out, "\nfaults drawn")?;
     for (kind, count) in summary.faults.iter().filter(|(_, count)| *count > 0) {
         writeln!(out, "  {:<22} {:>14}", kind.name(), grouped(*count))?;

@@ -19,10 +19,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     fixed: Fixed,
     /// Seed of the first run: decimal, 0x and hex digits, or a 40-digit commit hash
-    #[arg(long, value_name = "S", default_value = "0x0000000000000000")]
+    #[arg(long, value_name = "S", default_value = "0x0000000000000000", allow_hyphen_values = true)]
     seed: Seed,
     /// How many runs
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parse_runs)]
     runs: u64,
     /// How many threads [default: one per core]
     #[arg(long, value_name = "J", value_parser = parse_jobs)]
@@ -34,11 +34,15 @@ pub(super) struct Arguments {
     #[arg(long)]
     hashes: bool,
     /// Stops when this many runs have failed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_runs)]
     failures_max: Option<u64>,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
     #[arg(long)]
     check_determinism: bool,
+}
+
+fn parse_runs(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|&runs| runs > 0).ok_or_else(|| "a whole number, at least 1".to_owned())
 }
 
 fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {

@@ -260,8 +260,9 @@ impl Handler for EchoService {
         let whole = state.content.is_some_and(|content| state.received == content.length);
         match state.link {
             Link::Echo | Link::Front(_) if !whole => {
-                let (received, content) = (state.received, state.content);
-                self.violated(format!("a stream ended in order after {received} bytes of {content:?}"));
+                let (received, of) = (state.received, state.content.map_or(0, |content| content.length));
+                let stream = state.content.map_or(0, |content| content.stream);
+                self.violated(format!("stream {stream:#x} ended in order after {received} of {of} bytes"));
                 ctx.close(token);
             }
             Link::Echo => ctx.close(token),
