@@ -28,6 +28,10 @@ struct Service {
     /// Pause reading at the first bytes and consume nothing until a message says so.
     pause_at_first: bool,
     last: Option<Token>,
+    /// Keep the connection when the peer has ended its side.
+    stay_at_end: bool,
+    /// Hears of every close.
+    closes: Option<std::sync::mpsc::Sender<CloseReason>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +95,9 @@ impl Handler for Service {
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, (): &mut (), unconsumed: usize) {
         self.log.push(Event::Ended { unconsumed });
-        ctx.close(token);
+        if !self.stay_at_end {
+            ctx.close(token);
+        }
     }
 
     fn on_pressure(&mut self, _: &mut Context<'_>, _: Token, (): &mut (), pressure: Pressure) {
@@ -100,6 +106,9 @@ impl Handler for Service {
 
     fn on_close(&mut self, _: &mut Context<'_>, _: Token, (): (), reason: CloseReason) {
         self.log.push(Event::Closed(reason));
+        if let Some(closes) = &self.closes {
+            closes.send(reason).expect("the test listens");
+        }
     }
 
     fn on_timer(&mut self, _: &mut Context<'_>, _: TimerToken, tag: u64) {
@@ -327,6 +336,23 @@ fn an_abort_reaches_the_peer_as_a_reset() {
     let error = client.read(&mut byte).expect_err("a reset, not an end");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(running.finish().last(), Some(&Event::Closed(CloseReason::Aborted)));
+}
+
+/// After the peer's end nothing is read any more, so a reset that follows must be noticed in another way.
+#[test]
+fn a_reset_after_the_peers_end_closes_a_connection_that_was_kept() {
+    let (closes, closed) = std::sync::mpsc::channel();
+    let service = Service { stay_at_end: true, closes: Some(closes), ..Service::default() };
+    let running = start(service, Config::default());
+    let mut client = TcpStream::connect(running.address).expect("listening");
+    client.write_all(b"hello").expect("open");
+    client.shutdown(Shutdown::Write).expect("open");
+    client.peek(&mut [0]).expect("the echo is there");
+    // Closing with unread bytes resets the connection (kernel-semantics T73).
+    drop(client);
+    let reason = closed.recv().expect("the close is told");
+    assert!(matches!(reason, CloseReason::Failed(_)), "{reason:?}");
+    running.finish();
 }
 
 #[test]
