@@ -24,6 +24,9 @@ bitflags::bitflags! {
         /// The peer has finished sending, or the connection is gone: a short read no longer means that the socket is
         /// empty (kernel-semantics E22), and this never goes away again (bug-catalogue B65).
         const HANGUP = 0x04;
+        /// The kernel has an error for the connection. Reading tells of it, but not behind the peer's end
+        /// (kernel-semantics T50).
+        const FAILED = 0x08;
     }
 }
 

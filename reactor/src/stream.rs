@@ -100,11 +100,14 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
 
     /// After the peer's end nothing is read, so nothing but this would tell that the connection has been reset since.
     fn peer_is_gone(&mut self, token: Token) -> bool {
-        let Some(slot) = self.state.registry.get(token) else { return true };
-        if slot.phase != Phase::Open || !slot.flags.contains(Flags::END_SEEN) {
+        let Some(slot) = self.state.registry.get_mut(token) else { return true };
+        let concerns = slot.phase == Phase::Open && slot.flags.contains(Flags::END_SEEN);
+        if !concerns || !slot.ready.contains(Ready::FAILED) {
             return false;
         }
-        let Ok(Some(error)) = self.sys.take_socket_error(slot.fd) else { return false };
+        slot.ready -= Ready::FAILED;
+        let fd = slot.fd;
+        let Ok(Some(error)) = self.sys.take_socket_error(fd) else { return false };
         self.state.fail(token, error);
         true
     }
@@ -244,6 +247,8 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         if let Some(connection) = self.connections[token.slot() as usize].as_mut() {
             self.handler.on_end(&mut Context::new(&mut self.state), token, connection, unconsumed);
         }
+        // A reset that came with the end has been told of already, and will not be again.
+        self.peer_is_gone(token);
     }
 
     /// Flushes a connection right after it was served, if that has queued much: at the end of the turn the processor's

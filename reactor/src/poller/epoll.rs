@@ -79,6 +79,9 @@ impl EpollPoller {
         if mask.intersects(EpollMask::ERR | EpollMask::HUP) {
             ready |= Ready::READABLE | Ready::WRITABLE | Ready::HANGUP;
         }
+        if mask.contains(EpollMask::ERR) {
+            ready |= Ready::FAILED;
+        }
         Report { token: Token::from_word(event.data), ready, refused: None }
     }
 

@@ -93,7 +93,7 @@ impl KqueuePoller {
             ready |= Ready::HANGUP;
         }
         if ended && failed {
-            ready |= Ready::READABLE | Ready::WRITABLE | Ready::HANGUP;
+            ready |= Ready::READABLE | Ready::WRITABLE | Ready::HANGUP | Ready::FAILED;
         }
         Report { token, ready, refused: None }
     }
