@@ -30,8 +30,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
-    /// The descriptor limit of a host's process rises again.
-    LimitRises { host: u32 },
+    /// The descriptor limit of a process rises again.
+    LimitRises { process: u32 },
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

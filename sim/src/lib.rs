@@ -65,4 +65,4 @@ pub use trace::{CallKind, CallRecord, Outcome, TraceEntry};
 pub use violation::{Excuse, Violation};
 pub use weather::{Latency, Swarm, Weather};
 pub use workload::WorkloadKind;
-pub use world::{HostId, SharedWorld, World, WorldOptions};
+pub use world::{HostId, ProcessId, SharedWorld, World, WorldOptions};

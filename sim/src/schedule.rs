@@ -59,6 +59,8 @@ pub(crate) struct Sleep {
 
 #[derive(Debug)]
 pub(crate) struct Thread {
+    pub(crate) process: u32,
+    /// The host of its process.
     pub(crate) host: u32,
     /// Nanoseconds since the start of the run.
     pub(crate) local: u64,
@@ -83,8 +85,9 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn new(host: u32, local: u64) -> Thread {
+    pub(crate) fn new(process: u32, host: u32, local: u64) -> Thread {
         Thread {
+            process,
             host,
             local,
             phase: Phase::Running,
@@ -386,8 +389,8 @@ impl World {
     }
 
     /// Some thread of this process was given work.
-    pub(crate) fn progress_on_host(&mut self, host: u32) {
-        for thread in self.threads.iter_mut().filter(|thread| thread.host == host) {
+    pub(crate) fn progress_in_process(&mut self, process: u32) {
+        for thread in self.threads.iter_mut().filter(|thread| thread.process == process) {
             thread.empty_waits = 0;
         }
     }

@@ -33,6 +33,10 @@ use crate::weather::{Latency, Swarm, Weather};
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct HostId(pub u32);
 
+/// Names a process of a world.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ProcessId(pub u32);
+
 /// What a world is made with.
 #[derive(Clone, Debug)]
 pub struct WorldOptions {
@@ -67,7 +71,6 @@ impl Default for WorldOptions {
 pub(crate) struct Host {
     pub(crate) kernel: Kernel,
     pub(crate) ip: Ipv4Addr,
-    pub(crate) process: Process,
     /// Sockets that hold a port by bind or listen.
     pub(crate) bound: BTreeMap<u16, Vec<u32>>,
     /// Ports of connections made from here, with their counts.
@@ -86,6 +89,7 @@ pub struct World {
     pub(crate) faults: FaultCounts,
     pub(crate) trace: Trace,
     pub(crate) hosts: Vec<Host>,
+    pub(crate) processes: Vec<Process>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) run_queue: RunQueue,
     /// The thread that was last given a turn.
@@ -130,6 +134,7 @@ impl World {
             swarm,
             faults,
             hosts: Vec::new(),
+            processes: Vec::new(),
             threads: Vec::new(),
             run_queue: RunQueue::default(),
             running: None,
@@ -246,7 +251,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
-            EventKind::LimitRises { host } => self.limit_rises_event(host),
+            EventKind::LimitRises { process } => self.limit_rises_event(process),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];
                 if slot.serial == serial && slot.actor.is_some() {
@@ -305,33 +310,56 @@ impl SharedWorld {
         SharedWorld { world: Rc::new(RefCell::new(World::new(options, decisions))) }
     }
 
-    /// Adds a host, with an address of its own and one process. At most 62,500.
+    /// Adds a host, with an address of its own and a first process. At most 62,500.
     pub fn add_host(&self, kernel: Kernel) -> HostId {
         let mut world = self.world.borrow_mut();
         let index = world.hosts.len() as u32;
         let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
-        let limit = world.options.descriptor_limit;
         world.hosts.push(Host {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
-            process: Process::new(limit),
             bound: BTreeMap::new(),
             connection_ports: BTreeMap::new(),
             next_port: 32_768,
         });
+        drop(world);
+        self.add_process(HostId(index));
         HostId(index)
     }
 
-    /// Adds a thread to a host's process. It can run at once.
+    /// Starts another process on a host, without threads.
+    pub fn add_process(&self, host: HostId) -> ProcessId {
+        let mut world = self.world.borrow_mut();
+        let process = world.processes.len() as u32;
+        let limit = world.options.descriptor_limit;
+        world.processes.push(Process::new(host.0, limit));
+        ProcessId(process)
+    }
+
+    /// The process of this host that was started last.
+    pub fn process_of(&self, host: HostId) -> ProcessId {
+        let world = self.world.borrow();
+        let last = world.processes.iter().rposition(|process| process.host == host.0);
+        ProcessId(last.expect("a host begins with a process") as u32)
+    }
+
+    /// Adds a thread to the process of this host that was started last. It can run at once.
     pub fn add_thread(&self, host: HostId) -> SimSyscalls {
+        self.add_thread_to(self.process_of(host))
+    }
+
+    /// Adds a thread to a process. It can run at once.
+    pub fn add_thread_to(&self, process: ProcessId) -> SimSyscalls {
         let mut world = self.world.borrow_mut();
         let thread = world.threads.len() as u32;
         let now = world.now;
-        world.threads.push(Thread::new(host.0, now));
+        let Process { host, dead, .. } = &world.processes[process.0 as usize];
+        let (host, dead) = (*host, Rc::clone(dead));
+        let kernel = world.hosts[host as usize].kernel;
+        world.threads.push(Thread::new(process.0, host, now));
         world.enqueue(thread);
-        let kernel = world.hosts[host.0 as usize].kernel;
         drop(world);
-        SimSyscalls::new(self.clone(), ThreadId(thread), kernel)
+        SimSyscalls::new(self.clone(), ThreadId(thread), kernel, dead)
     }
 
     /// Adds an actor, whose first step is due at `first`.
@@ -470,8 +498,8 @@ impl SharedWorld {
         world.swarm.calm_down();
         world.stalled_links.clear();
         world.release_half_dead();
-        for host in &mut world.hosts {
-            host.process.limit = host.process.limit_at_rest;
+        for process in &mut world.processes {
+            process.limit = process.limit_at_rest;
         }
     }
 
@@ -562,32 +590,32 @@ impl SharedWorld {
         self.world.borrow().decisions.count(domain)
     }
 
-    /// The descriptors that a host's process has open, beyond the three standard ones.
-    pub fn open_descriptors(&self, host: HostId) -> Vec<Fd> {
-        self.world.borrow().hosts[host.0 as usize].process.open().map(|(fd, _)| fd).collect()
+    /// The descriptors that a process has open, beyond the three standard ones.
+    pub fn open_descriptors(&self, process: ProcessId) -> Vec<Fd> {
+        self.world.borrow().processes[process.0 as usize].open().map(|(fd, _)| fd).collect()
     }
 
     /// What an epoll instance has registered: descriptor, mask, data. Empty for anything else.
-    pub fn epoll_interest(&self, host: HostId, epoll: Fd) -> Vec<(Fd, EpollMask, u64)> {
+    pub fn epoll_interest(&self, process: ProcessId, epoll: Fd) -> Vec<(Fd, EpollMask, u64)> {
         let world = self.world.borrow();
-        match world.hosts[host.0 as usize].process.get(epoll) {
+        match world.processes[process.0 as usize].get(epoll) {
             Some(Object::Epoll(epoll)) => world.epolls[epoll].interest().collect(),
             _ => Vec::new(),
         }
     }
 
     /// What a kqueue has registered: identity, filter, whether delivery is enabled, user data. Empty for anything else.
-    pub fn kqueue_interest(&self, host: HostId, kqueue: Fd) -> Vec<(u64, Filter, bool, u64)> {
+    pub fn kqueue_interest(&self, process: ProcessId, kqueue: Fd) -> Vec<(u64, Filter, bool, u64)> {
         let world = self.world.borrow();
-        match world.hosts[host.0 as usize].process.get(kqueue) {
+        match world.processes[process.0 as usize].get(kqueue) {
             Some(Object::Kqueue(kqueue)) => world.kqueues[kqueue].interest().collect(),
             _ => Vec::new(),
         }
     }
 
-    /// Sets the descriptor limit of a host's process, the three standard ones included.
-    pub fn set_descriptor_limit(&self, host: HostId, limit: usize) {
-        let process = &mut self.world.borrow_mut().hosts[host.0 as usize].process;
+    /// Sets the descriptor limit of a process, the three standard ones included.
+    pub fn set_descriptor_limit(&self, process: ProcessId, limit: usize) {
+        let process = &mut self.world.borrow_mut().processes[process.0 as usize];
         process.limit = limit;
         process.limit_at_rest = limit;
     }

@@ -77,8 +77,8 @@ impl World {
     pub(crate) fn close(&mut self, thread: u32, fd: Fd) -> Result<(), Errno> {
         self.spend(thread, cost::CLOSE);
         let object = self.object(thread, fd)?;
-        let host = self.threads[thread as usize].host;
-        if self.hosts[host as usize].process.remove(fd).is_none() {
+        let process = self.threads[thread as usize].process;
+        if self.processes[process as usize].remove(fd).is_none() {
             self.violate("closed-descriptor", ThreadId(thread), format!("close of {fd:?}"));
             return Err(Errno::EBADF);
         }

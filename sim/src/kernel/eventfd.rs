@@ -13,7 +13,7 @@ use crate::world::World;
 
 #[derive(Debug)]
 pub(crate) struct Eventfd {
-    pub(crate) host: u32,
+    pub(crate) process: u32,
     /// Distinguishes it from later tenants of its place.
     pub(crate) serial: u64,
     pub(crate) counter: u64,
@@ -68,10 +68,10 @@ impl fmt::Debug for SimWake {
 impl World {
     pub(crate) fn eventfd_create(&mut self, thread: u32) -> Result<Fd, Errno> {
         self.may_create(thread)?;
-        let host = self.threads[thread as usize].host;
+        let process = self.threads[thread as usize].process;
         let serial = self.next_serial();
         let eventfd =
-            self.eventfds.insert(Eventfd { host, serial, counter: 0, watchers: Watchers::default() });
+            self.eventfds.insert(Eventfd { process, serial, counter: 0, watchers: Watchers::default() });
         Ok(self.install(thread, Object::Eventfd(eventfd)))
     }
 
@@ -156,17 +156,17 @@ impl World {
                     return;
                 }
                 entry.counter += 1;
-                let host = entry.host;
-                self.note(|| format!("eventfd of host {host} is written"));
-                self.progress_on_host(host);
+                let process = entry.process;
+                self.note(|| format!("eventfd of process {process} is written"));
+                self.progress_in_process(process);
                 self.wake(post.object, Key::In);
             }
             Object::Kqueue(kqueue) => {
                 let Some(entry) = self.kqueues.get(kqueue) else { return };
                 if entry.serial == post.serial {
-                    let host = entry.host;
-                    self.note(|| format!("user event {} of host {host} is triggered", post.ident));
-                    self.progress_on_host(host);
+                    let process = entry.process;
+                    self.note(|| format!("user event {} of process {process} is triggered", post.ident));
+                    self.progress_in_process(process);
                     self.trigger(kqueue, post.ident, post.udata);
                 }
             }

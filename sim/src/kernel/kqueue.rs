@@ -31,7 +31,7 @@ struct Knote {
 /// A kqueue.
 #[derive(Debug)]
 pub(crate) struct Kqueue {
-    pub(crate) host: u32,
+    pub(crate) process: u32,
     /// Distinguishes it from later tenants of its place.
     pub(crate) serial: u64,
     knotes: Slab<Knote>,
@@ -73,10 +73,10 @@ struct Found {
 impl World {
     pub(crate) fn kqueue_create(&mut self, thread: u32) -> Result<Fd, Errno> {
         self.may_create(thread)?;
-        let host = self.threads[thread as usize].host;
+        let process = self.threads[thread as usize].process;
         let serial = self.next_serial();
         let kqueue = self.kqueues.insert(Kqueue {
-            host,
+            process,
             serial,
             knotes: Slab::default(),
             by_fd: Vec::new(),

@@ -1,10 +1,13 @@
-//! A process's descriptor table.
+//! Processes: a descriptor table each, and whether they live.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use reactor::sys::{Errno, Fd};
 
 use super::Object;
 use crate::fault::FaultKind;
-use crate::schedule::ThreadId;
+use crate::schedule::{Thread, ThreadId};
 use crate::world::World;
 
 /// The first number that a process can get: 0, 1 and 2 are taken.
@@ -12,6 +15,11 @@ const FIRST: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Process {
+    pub(crate) host: u32,
+    /// Whether it has been killed. Its threads' views of the world share this, and go dark with it.
+    pub(crate) dead: Rc<Cell<bool>>,
+    /// Stopped by a signal: none of its threads runs, while the kernel goes on serving its sockets.
+    pub(crate) frozen: bool,
     descriptors: Vec<Option<Object>>,
     /// No number below it is free.
     lowest: usize,
@@ -22,8 +30,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(limit: usize) -> Process {
+    pub(crate) fn new(host: u32, limit: usize) -> Process {
         Process {
+            host,
+            dead: Rc::default(),
+            frozen: false,
             descriptors: vec![Some(Object::Standard); FIRST],
             lowest: FIRST,
             limit,
@@ -84,8 +95,8 @@ impl World {
     /// The object behind a descriptor; a number that is not open is an error of the caller's.
     #[inline]
     pub(crate) fn object(&mut self, thread: u32, fd: Fd) -> Result<Object, Errno> {
-        let host = self.threads[thread as usize].host;
-        match self.hosts[host as usize].process.get(fd) {
+        let process = self.threads[thread as usize].process;
+        match self.processes[process as usize].get(fd) {
             Some(object) => Ok(object),
             None => {
                 self.violate(
@@ -116,44 +127,45 @@ impl World {
 
     /// Whether a creating call may go on: the descriptor limit, and the rare errors of exhausted systems.
     pub(crate) fn may_create(&mut self, thread: u32) -> Result<(), Errno> {
-        let host = self.threads[thread as usize].host;
-        if self.hosts[host as usize].process.lowest_free().is_none() {
+        let Thread { host, process, .. } = self.threads[thread as usize];
+        if self.processes[process as usize].lowest_free().is_none() {
             return Err(Errno::EMFILE);
         }
         if self.fault(FaultKind::CreationErrors, host) {
             let errors = [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
             return Err(errors[self.draw_for(FaultKind::CreationErrors, "which error", host, 3) as usize]);
         }
-        self.maybe_lower_limit(host);
+        self.maybe_lower_limit(process);
         Ok(())
     }
 
     /// Puts an object into the table, after [`World::may_create`] has agreed.
     pub(crate) fn install(&mut self, thread: u32, object: Object) -> Fd {
-        let host = self.threads[thread as usize].host;
-        let process = &mut self.hosts[host as usize].process;
+        let process = self.threads[thread as usize].process;
+        let process = &mut self.processes[process as usize];
         process.install(object).expect("a free number was found before the object was made")
     }
 
     /// Lowers the limit to just above what is open, for some time. The call under way still succeeds.
-    fn maybe_lower_limit(&mut self, host: u32) {
-        let process = &self.hosts[host as usize].process;
+    fn maybe_lower_limit(&mut self, index: u32) {
+        let process = &self.processes[index as usize];
+        let host = process.host;
         if process.limit < process.limit_at_rest || !self.fault(FaultKind::DescriptorLimits, host) {
             return;
         }
         let spare = 1 + self.draw_for(FaultKind::DescriptorLimits, "descriptors left", host, 3) as usize;
         let most_ns = 200_000_000;
         let lasts_ns = 1_000_000 + self.draw_for(FaultKind::DescriptorLimits, "how long", host, most_ns);
-        let process = &mut self.hosts[host as usize].process;
+        let process = &mut self.processes[index as usize];
         process.limit = (process.height() + spare).min(process.limit_at_rest);
         let limit = process.limit;
-        self.note(|| format!("the descriptor limit of host {host} drops to {limit} for {lasts_ns} ns"));
-        self.queue_event(self.now + lasts_ns, crate::event::EventKind::LimitRises { host });
+        self.note(|| format!("the descriptor limit of process {index} drops to {limit} for {lasts_ns} ns"));
+        self.queue_event(self.now + lasts_ns, crate::event::EventKind::LimitRises { process: index });
     }
 
-    pub(crate) fn limit_rises_event(&mut self, host: u32) {
-        let process = &mut self.hosts[host as usize].process;
+    pub(crate) fn limit_rises_event(&mut self, index: u32) {
+        let process = &mut self.processes[index as usize];
         process.limit = process.limit_at_rest;
-        self.note(|| format!("the descriptor limit of host {host} rises again"));
+        self.note(|| format!("the descriptor limit of process {index} rises again"));
     }
 }

@@ -1,9 +1,10 @@
 //! The seam, call by call: time is brought up to the caller's, the call is carried out and charged, the trace gets its
 //! word.
 
-use std::cell::RefMut;
+use std::cell::{Cell, RefMut};
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::sys::{
@@ -24,11 +25,18 @@ pub struct SimSyscalls {
     world: SharedWorld,
     thread: ThreadId,
     kernel: Kernel,
+    /// Whether the process has been killed.
+    dead: Rc<Cell<bool>>,
 }
 
 impl SimSyscalls {
-    pub(crate) fn new(world: SharedWorld, thread: ThreadId, kernel: Kernel) -> SimSyscalls {
-        SimSyscalls { world, thread, kernel }
+    pub(crate) fn new(
+        world: SharedWorld,
+        thread: ThreadId,
+        kernel: Kernel,
+        dead: Rc<Cell<bool>>,
+    ) -> SimSyscalls {
+        SimSyscalls { world, thread, kernel, dead }
     }
 
     /// The thread that makes these calls.

@@ -85,14 +85,22 @@ impl<'a, W: Workload> Drive<'a, W> {
         for (index, &host) in hosts.iter().enumerate() {
             let party = || plan.service(index, &addresses, &setup.service);
             let tamper = if index == 0 { options.tamper } else { None };
-            let mut member = Member::new(world, host, &setup.service, party, tamper, setup.oracles)?;
+            let mut member =
+                Member::new(world, world.process_of(host), &setup.service, party, tamper, setup.oracles)?;
             member.listen(world, addresses[index], setup.backlog)?;
             self.services.push(member);
         }
         for index in 0..plan.clients() {
             let host = world.add_host(kernel);
             let party = || plan.client(index, &addresses, nobody);
-            self.clients.push(Member::new(world, host, &setup.client, party, None, setup.oracles)?);
+            self.clients.push(Member::new(
+                world,
+                world.process_of(host),
+                &setup.client,
+                party,
+                None,
+                setup.oracles,
+            )?);
         }
         for index in 0..plan.producers() {
             let sender: Sender<Numbered> = self.services[0].reactor.sender();

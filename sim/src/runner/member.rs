@@ -13,7 +13,7 @@ use crate::schedule::ThreadId;
 use crate::seam::{Asked, Seam, Tamper};
 use crate::violation::Excuse;
 use crate::workload::{Breach, Party, TurnFacts};
-use crate::world::{HostId, SharedWorld};
+use crate::world::{ProcessId, SharedWorld};
 
 /// How often the structure of a loop is looked at, in turns.
 const LOOK_EVERY_TURNS: u64 = 64;
@@ -24,16 +24,16 @@ const TIMEOUT_NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
 /// How long a program waits before it tries again to begin.
 const RETRY_NS: u64 = 20_000_000;
 
-/// Knows what the world did to the connections of one host.
+/// Knows what the world did to the connections of one process.
 struct WorldWitness {
     world: SharedWorld,
-    host: HostId,
+    process: ProcessId,
 }
 
 impl Witness for WorldWitness {
     fn excuses(&self, fd: Fd) -> bool {
         let world = self.world.borrow();
-        let Some(Object::Socket(socket)) = world.hosts[self.host.0 as usize].process.get(fd) else {
+        let Some(Object::Socket(socket)) = world.processes[self.process.0 as usize].get(fd) else {
             return false;
         };
         let connection = world.sockets[socket].connection;
@@ -66,7 +66,7 @@ impl SharedWorld {
 pub(super) struct Member<P: Party> {
     pub(super) reactor: Reactor<Seam, Audited<P>>,
     pub(super) thread: ThreadId,
-    pub(super) host: HostId,
+    pub(super) process: ProcessId,
     pub(super) stopped: bool,
     asked: Asked,
     config: Config,
@@ -79,20 +79,20 @@ pub(super) struct Member<P: Party> {
 }
 
 impl<P: Party> Member<P> {
-    /// Makes a loop on a new thread of `host`. Under faults that may take several attempts.
+    /// Makes a loop on a new thread of `process`. Under faults that may take several attempts.
     pub(super) fn new(
         world: &SharedWorld,
-        host: HostId,
+        process: ProcessId,
         config: &Config,
         party: impl Fn() -> P,
         tamper: Option<Tamper>,
         oracles: bool,
     ) -> Result<Member<P>, Breach> {
         const ATTEMPTS: u32 = 200;
-        let calls = world.add_thread(host);
+        let calls = world.add_thread_to(process);
         let thread = calls.thread();
         for _ in 0..ATTEMPTS {
-            let witness: Box<dyn Witness> = Box::new(WorldWitness { world: world.clone(), host });
+            let witness: Box<dyn Witness> = Box::new(WorldWitness { world: world.clone(), process });
             let mut audited = Audited::new(party(), config, Some(witness));
             if !oracles {
                 audited.disable();
@@ -108,7 +108,7 @@ impl<P: Party> Member<P> {
                     return Ok(Member {
                         reactor,
                         thread,
-                        host,
+                        process,
                         stopped: false,
                         asked,
                         config: config.clone(),
@@ -122,7 +122,7 @@ impl<P: Party> Member<P> {
                 }
                 Err(_) => {
                     world.spend(thread, RETRY_NS);
-                    let left = world.open_descriptors(host);
+                    let left = world.open_descriptors(process);
                     if !left.is_empty() {
                         let details = format!("a loop that could not be made left {left:?} open");
                         return Err(Breach::new("descriptor-ledger", details));
@@ -144,7 +144,7 @@ impl<P: Party> Member<P> {
         let options = ListenOptions { backlog, ..ListenOptions::default() };
         let mut last = Errno::EAGAIN;
         for _ in 0..ATTEMPTS {
-            let before = world.open_descriptors(self.host).len();
+            let before = world.open_descriptors(self.process).len();
             match self.reactor.listen(address, &options, 0) {
                 Ok(listener) => {
                     self.listener = Some(listener);
@@ -153,7 +153,7 @@ impl<P: Party> Member<P> {
                 Err(error) => last = error,
             }
             world.spend(self.thread, RETRY_NS);
-            if world.open_descriptors(self.host).len() != before {
+            if world.open_descriptors(self.process).len() != before {
                 let details = "a listener that could not be made left its descriptor open".to_owned();
                 return Err(Breach::new("descriptor-ledger", details));
             }
@@ -190,7 +190,7 @@ impl<P: Party> Member<P> {
             self.stopped = true;
             self.look(world)?;
             world.finish_thread(self.thread);
-            let left = world.open_descriptors(self.host);
+            let left = world.open_descriptors(self.process);
             if !left.is_empty() {
                 let details =
                     format!("{left:?} are still open after the loop of thread {} has stopped", self.thread.0);

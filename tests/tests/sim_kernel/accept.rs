@@ -1,7 +1,7 @@
 //! T30 to T45: the accept queue.
 
 use reactor::sys::{Errno, Family, Syscalls};
-use sim::HostId;
+use sim::ProcessId;
 
 use crate::script::{ERR, HUP, IN, OUT, RDH, Script, linux};
 
@@ -49,11 +49,11 @@ fn t35_at_the_limit_accept_says_emfile_even_for_an_empty_queue_and_keeps_the_con
     let empty = sys.listener(81, 4);
     let client = sys.connecting(80);
     let limit = usize::try_from(client.as_raw()).unwrap() + 1;
-    sys.world().set_descriptor_limit(HostId(0), limit);
+    sys.world().set_descriptor_limit(ProcessId(0), limit);
     assert_eq!(sys.accept4(listener).unwrap_err(), Errno::EMFILE);
     assert_eq!(sys.accept4(empty).unwrap_err(), Errno::EMFILE);
     assert_eq!(sys.socket(Family::V4), Err(Errno::EMFILE));
-    sys.world().set_descriptor_limit(HostId(0), limit + 2);
+    sys.world().set_descriptor_limit(ProcessId(0), limit + 2);
     assert_eq!(sys.bits(listener), IN);
     assert_eq!(sys.accept4(listener).unwrap().fd.as_raw(), client.as_raw() + 1);
 }

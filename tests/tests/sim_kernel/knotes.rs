@@ -2,7 +2,7 @@
 
 use reactor::sys::{Errno, Fd, Filter, Kevent, KeventFlags, Note, Shutdown, Syscalls, Wait, WakeTarget};
 use reactor::time::Instant;
-use sim::{HostId, Kernel, SimSyscalls, Step};
+use sim::{Kernel, ProcessId, SimSyscalls, Step};
 
 use crate::script::{Script, address, synchronous};
 
@@ -218,11 +218,11 @@ fn k16_k17_errors_and_receipts_become_entries_where_there_is_room() {
     let mut events = [Kevent::EMPTY; 1];
     assert_eq!(sys.kevent(kqueue, &changes, &mut events, None), Ok(Wait::Ready(1)));
     assert_eq!(events[0].receipt(), Some(Err(Errno::ENOENT)));
-    assert_eq!(sys.world().kqueue_interest(HostId(0), kqueue).len(), 2, "the third was applied");
+    assert_eq!(sys.world().kqueue_interest(ProcessId(0), kqueue).len(), 2, "the third was applied");
 
     let kqueue = sys.kqueue().unwrap();
     assert_eq!(apply(&mut sys, kqueue, &changes), Err(Errno::ENOENT));
-    assert_eq!(sys.world().kqueue_interest(HostId(0), kqueue).len(), 1, "the third was not");
+    assert_eq!(sys.world().kqueue_interest(ProcessId(0), kqueue).len(), 1, "the third was not");
 
     sys.send(b, b"pending").unwrap();
     let receipts = changes.map(|change| Kevent { flags: ADD | KeventFlags::RECEIPT, ..change });
@@ -271,7 +271,7 @@ fn k37_close_removes_the_knotes_of_the_number() {
     sys.close(b).unwrap();
     assert_eq!(sys.fresh(), b);
     assert_eq!(poll(&mut sys, kqueue), []);
-    assert_eq!(sys.world().kqueue_interest(HostId(0), kqueue), []);
+    assert_eq!(sys.world().kqueue_interest(ProcessId(0), kqueue), []);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn t35_at_the_limit_macos_loses_the_connection() {
     let listener = sys.listener(80, 4);
     let client = sys.connecting(80);
     let limit = usize::try_from(client.as_raw()).unwrap() + 1;
-    sys.world().set_descriptor_limit(HostId(0), limit);
+    sys.world().set_descriptor_limit(ProcessId(0), limit);
     assert_eq!(sys.accept4(listener).unwrap_err(), Errno::EMFILE);
     assert_eq!(sys.accept4(listener).unwrap_err(), Errno::EAGAIN);
     assert_eq!(sys.error(client), Some(Errno::ECONNRESET));
