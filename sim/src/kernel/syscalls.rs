@@ -94,9 +94,9 @@ impl SimSyscalls {
 
     #[inline]
     fn leave(&self, mut world: RefMut<'_, World>) {
-        if world.may_run_actor_early(self.thread.0) {
+        if let Some(actor) = world.draw_early_actor(self.thread) {
             drop(world);
-            self.world.run_early_actor(self.thread);
+            self.world.run_actor(actor);
         }
     }
 
