@@ -42,6 +42,7 @@ mod network;
 pub mod oracle;
 pub mod runner;
 pub mod schedule;
+pub mod script;
 pub mod seam;
 mod slab;
 pub mod sweep;
