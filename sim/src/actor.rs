@@ -17,6 +17,8 @@ pub trait Actor {
 
 /// An actor and when it is due.
 pub(crate) struct ActorSlot {
+    /// The process that it dies with, if any.
+    pub(crate) process: Option<u32>,
     /// Absent while the actor runs, and after it has finished.
     pub(crate) actor: Option<Box<dyn Actor>>,
     /// The serial of its queued event; an event with another serial is stale.
@@ -27,8 +29,9 @@ pub(crate) struct ActorSlot {
 
 impl fmt::Debug for ActorSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ActorSlot { actor, serial, queued } = self;
+        let ActorSlot { process, actor, serial, queued } = self;
         f.debug_struct("ActorSlot")
+            .field("process", process)
             .field("present", &actor.is_some())
             .field("serial", serial)
             .field("queued", queued)

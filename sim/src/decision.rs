@@ -58,8 +58,8 @@ pub enum Domain {
     Clock = 13,
     /// Other threads of a process that run inside a call.
     Actors = 14,
-    /// Not in use yet.
-    Spare = 15,
+    /// Which processes are killed, frozen and started again, and which hosts lose power.
+    Processes = 15,
 }
 
 impl Domain {
@@ -83,7 +83,7 @@ impl Domain {
         Domain::Stalls,
         Domain::Clock,
         Domain::Actors,
-        Domain::Spare,
+        Domain::Processes,
     ];
 
     /// The name used in scripts and reports.
@@ -104,7 +104,7 @@ impl Domain {
             Domain::Stalls => "stalls",
             Domain::Clock => "clock",
             Domain::Actors => "actors",
-            Domain::Spare => "spare",
+            Domain::Processes => "processes",
         }
     }
 

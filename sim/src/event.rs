@@ -12,6 +12,8 @@ pub(crate) enum EventKind {
     Segment { stream: u32, end: u64 },
     /// An acknowledgement reaches a sender that waits for it.
     Acknowledgement { stream: u32 },
+    /// The sender of a stream has heard nothing for too long, and sends again.
+    Retransmission { stream: u32 },
     /// A reset arrives at the receiving end of a stream.
     Reset { stream: u32 },
     /// A SYN arrives at the listener's host.
@@ -30,6 +32,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A barrier between hosts has had its time.
+    BarrierFalls,
     /// The descriptor limit of a process rises again.
     LimitRises { process: u32 },
 }

@@ -33,6 +33,7 @@
 
 pub mod actor;
 pub mod audit;
+mod clock;
 pub mod decision;
 mod event;
 pub mod fault;
@@ -54,9 +55,9 @@ pub mod world;
 
 pub use actor::{Actor, ActorId};
 pub use decision::{Decisions, Domain, Ratio, Site};
-pub use fault::{FaultCounts, FaultKind};
+pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use kernel::Kernel;
-pub use kernel::syscalls::SimSyscalls;
+pub use kernel::syscalls::{Killed, SimSyscalls};
 pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};

@@ -47,4 +47,10 @@ pub enum Excuse {
     DataAfterClose,
     /// One side closed with linger zero (T75).
     ResetOnClose,
+    /// The process at one side was killed.
+    ProcessKilled,
+    /// The host of one side lost power.
+    HostCrashed,
+    /// A partition or a black hole kept the sides apart for longer than the kernel goes on sending.
+    KeptApart,
 }

@@ -11,9 +11,10 @@ use reactor::sys::{EpollMask, Fd, Filter};
 use reactor::time::Instant;
 
 use crate::actor::{Actor, ActorId, ActorSlot};
+use crate::clock::Clock;
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
-use crate::fault::{FaultCounts, FaultKind};
+use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
@@ -22,7 +23,7 @@ use crate::kernel::process::Process;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::{Kernel, Object};
-use crate::network::StalledLink;
+use crate::network::Network;
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
@@ -44,6 +45,10 @@ pub struct WorldOptions {
     pub weather: Weather,
     /// The swarm itself; `None` draws it.
     pub swarm: Option<Swarm>,
+    /// The kernel of every host, where they all have the same: what is illegal under it is then never on.
+    pub kernel: Option<Kernel>,
+    /// What is fixed about the faults of a swarm that is drawn.
+    pub switches: FaultSwitches,
     /// Latency between hosts; `None` leaves it to the swarm.
     pub latency: Option<Latency>,
     /// Capacity of every send and receive buffer, in bytes; `None` leaves it to the swarm.
@@ -59,6 +64,8 @@ impl Default for WorldOptions {
         WorldOptions {
             weather: Weather::Default,
             swarm: None,
+            kernel: None,
+            switches: FaultSwitches::default(),
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
@@ -76,6 +83,11 @@ pub(crate) struct Host {
     /// Ports of connections made from here, with their counts.
     pub(crate) connection_ports: BTreeMap<u16, u32>,
     pub(crate) next_port: u16,
+    pub(crate) clock: Clock,
+    /// How often a segment is sent again before its connection times out.
+    pub(crate) retransmissions_max: u32,
+    /// Whether it has power.
+    pub(crate) up: bool,
 }
 
 /// Everything of one run.
@@ -102,7 +114,7 @@ pub struct World {
     pub(crate) eventfds: Slab<Eventfd>,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
-    pub(crate) stalled_links: Vec<StalledLink>,
+    pub(crate) network: Network,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
     /// Memory of streams that are over.
     pub(crate) storage: Vec<Vec<u8>>,
@@ -110,22 +122,42 @@ pub struct World {
     serials: u64,
 }
 
+/// Draws the details of a fault that happens.
+pub(crate) struct Details<'a> {
+    decisions: &'a mut Decisions,
+    kind: FaultKind,
+    entity: u32,
+}
+
+impl Details<'_> {
+    /// One detail, below `bound`; zero is the mildest.
+    pub(crate) fn draw(&mut self, site: &'static str, bound: u64) -> u64 {
+        self.decisions.draw(self.kind.domain(), Site(site), self.entity, bound)
+    }
+
+    /// One of several outcomes; the first is the mildest.
+    pub(crate) fn choose<T: Copy>(&mut self, site: &'static str, outcomes: &[T]) -> T {
+        outcomes[self.draw(site, outcomes.len() as u64) as usize]
+    }
+}
+
 impl World {
     fn new(options: WorldOptions, mut decisions: Decisions) -> World {
         let mut swarm = match &options.swarm {
             Some(swarm) => swarm.clone(),
-            None => Swarm::draw(options.weather, &mut decisions),
+            None => Swarm::draw(options.weather, options.kernel, options.switches, &mut decisions),
         };
         if let Some(latency) = options.latency {
             swarm.latency = latency;
         }
         // These two are not events of a run but properties of it: counted once.
-        let mut faults = FaultCounts::default();
+        let mut faults = FaultCounts::of_run(swarm.on());
         for kind in [FaultKind::ClockLimits, FaultKind::StillClock] {
             if swarm.is_on(kind) {
                 faults.add(kind);
             }
         }
+        let network = Network::new(&swarm);
         World {
             trace: Trace::new(options.collect_trace),
             options,
@@ -146,7 +178,7 @@ impl World {
             eventfds: Slab::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
-            stalled_links: Vec::new(),
+            network,
             excuses: BTreeMap::new(),
             storage: Vec::new(),
             violation: None,
@@ -158,6 +190,41 @@ impl World {
     #[inline]
     pub(crate) fn clock(&self, time: u64) -> Instant {
         Instant::from_ns(time.saturating_add(self.swarm.clock_origin_ns))
+    }
+
+    /// What the clock of a thread's host reads, at the time of what is being done.
+    #[inline]
+    pub(crate) fn clock_of(&self, thread: u32) -> Instant {
+        self.hosts[self.threads[thread as usize].host as usize].clock.read(self.now)
+    }
+
+    /// A clock that is right, unless the run has others.
+    fn draw_clock(&mut self, host: u32) -> Clock {
+        let right = Clock { origin_ns: self.swarm.clock_origin_ns, rate: Clock::PER };
+        let wrong = |details: &mut Details<'_>| {
+            let faster = details.choose("rate of a clock", &[1, -1, 10, -10, 100, -100]);
+            (faster, details.draw("seconds that a clock is ahead", 3_600))
+        };
+        match self.fault_with(FaultKind::HostClocks, host, wrong) {
+            Some((faster, seconds)) => Clock {
+                origin_ns: right.origin_ns.saturating_add(seconds * 1_000_000_000),
+                rate: Clock::PER.saturating_add_signed(faster),
+            },
+            None => right,
+        }
+    }
+
+    /// How often this host sends again in vain: as its system does by default, or as it was told to.
+    fn draw_retransmissions(&mut self, host: u32, kernel: Kernel) -> u32 {
+        let most = if kernel.is_bsd() { 12 } else { 15 };
+        let barriers = [FaultKind::Partitions, FaultKind::OneWayPartitions, FaultKind::BlackHoles];
+        if !barriers.into_iter().any(|kind| self.swarm.is_on(kind)) {
+            return most;
+        }
+        let choices = [most, 8, 5, 3];
+        let site = Site("retransmissions at most");
+        let which = self.decisions.draw(Domain::Network, site, host, choices.len() as u64);
+        choices[which as usize]
     }
 
     fn time_of(&self, clock: Instant) -> u64 {
@@ -183,28 +250,43 @@ impl World {
     /// Charges the calling thread.
     #[inline]
     pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
-        if !self.swarm.is_on(FaultKind::StillClock) {
+        if !self.swarm.applies(FaultKind::StillClock) {
             self.threads[thread as usize].local += ns;
         }
     }
 
-    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind.
+    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind. For kinds without details
+    /// that are legal under every kernel.
     #[inline]
     pub(crate) fn fault(&mut self, kind: FaultKind, entity: u32) -> bool {
-        if !self.swarm.is_on(kind) {
-            return false;
-        }
-        let rate = self.swarm.rate(kind);
-        let happens = self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate);
-        if happens {
-            self.faults.add(kind);
-        }
-        happens
+        self.swarm.is_on(kind) && self.draw_fault(kind, entity, |_| ()).is_some()
     }
 
-    /// A detail of a fault that happens.
-    pub(crate) fn draw_for(&mut self, kind: FaultKind, site: &'static str, entity: u32, bound: u64) -> u64 {
-        self.decisions.draw(kind.domain(), Site(site), entity, bound)
+    /// As [`World::fault`], with the details of what happens. All of a fault's decisions are drawn in `details`, so that
+    /// a run in which the kind is suppressed makes the same ones.
+    #[inline]
+    pub(crate) fn fault_with<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        if self.swarm.is_on(kind) { self.draw_fault(kind, entity, details) } else { None }
+    }
+
+    fn draw_fault<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        let rate = self.swarm.rate(kind);
+        if !self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate) {
+            return None;
+        }
+        self.faults.add(kind);
+        let details = details(&mut Details { decisions: &mut self.decisions, kind, entity });
+        (!self.swarm.is_suppressed(kind)).then_some(details)
     }
 
     #[inline]
@@ -243,6 +325,7 @@ impl World {
         match event.kind {
             EventKind::Segment { stream, end } => self.segment_event(stream, end),
             EventKind::Acknowledgement { stream } => self.acknowledgement_event(stream),
+            EventKind::Retransmission { stream } => self.retransmission_event(stream),
             EventKind::Reset { stream } => self.reset_event(stream),
             EventKind::Syn { connection, attempt } => self.syn_event(connection, attempt),
             EventKind::SynAck { connection } => self.syn_ack_event(connection),
@@ -251,6 +334,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::BarrierFalls => self.barrier_falls_event(),
             EventKind::LimitRises { process } => self.limit_rises_event(process),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];
@@ -276,20 +360,34 @@ impl World {
         None
     }
 
-    /// Whether a decision lets another thread of the process run early, now.
+    /// The actor that a decision lets run early, now: another thread of the process.
     #[inline]
-    pub(crate) fn may_run_actor_early(&mut self, thread: u32) -> bool {
-        !self.actors.is_empty()
-            && self.swarm.is_on(FaultKind::EarlyActors)
-            && self.actors.iter().any(|slot| slot.queued)
-            && self.fault(FaultKind::EarlyActors, thread)
+    pub(crate) fn draw_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
+        if self.actors.is_empty() || !self.swarm.is_on(FaultKind::EarlyActors) {
+            return None;
+        }
+        let queued = self.actors.iter().filter(|slot| slot.queued).count();
+        if queued == 0 {
+            return None;
+        }
+        let which = self.fault_with(FaultKind::EarlyActors, thread.0, |details| {
+            details.draw("which actor", queued as u64)
+        })?;
+        self.take_early_actor(thread, which as usize)
     }
 
-    fn take_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
-        let queued: Vec<u32> =
-            (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued).collect();
-        let which = self.draw_for(FaultKind::EarlyActors, "which actor", thread.0, queued.len() as u64);
-        let actor = *queued.get(which as usize)?;
+    /// The threads of a killed process that are no reactors are gone too.
+    pub(crate) fn drop_actors_of(&mut self, process: u32) {
+        for slot in self.actors.iter_mut().filter(|slot| slot.process == Some(process)) {
+            slot.actor = None;
+            slot.queued = false;
+            slot.serial += 1;
+        }
+    }
+
+    fn take_early_actor(&mut self, thread: ThreadId, which: usize) -> Option<ActorId> {
+        let mut queued = (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued);
+        let actor = queued.nth(which)?;
         let slot = &mut self.actors[actor as usize];
         slot.queued = false;
         slot.serial += 1;
@@ -315,12 +413,17 @@ impl SharedWorld {
         let mut world = self.world.borrow_mut();
         let index = world.hosts.len() as u32;
         let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
+        let (clock, retransmissions_max) =
+            (world.draw_clock(index), world.draw_retransmissions(index, kernel));
         world.hosts.push(Host {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
             bound: BTreeMap::new(),
             connection_ports: BTreeMap::new(),
             next_port: 32_768,
+            clock,
+            retransmissions_max,
+            up: true,
         });
         drop(world);
         self.add_process(HostId(index));
@@ -364,9 +467,18 @@ impl SharedWorld {
 
     /// Adds an actor, whose first step is due at `first`.
     pub fn add_actor(&self, actor: Box<dyn Actor>, first: Instant) -> ActorId {
+        self.insert_actor(None, actor, first)
+    }
+
+    /// Adds an actor that is a thread of this process: it dies with it.
+    pub fn add_actor_to(&self, process: ProcessId, actor: Box<dyn Actor>, first: Instant) -> ActorId {
+        self.insert_actor(Some(process.0), actor, first)
+    }
+
+    fn insert_actor(&self, process: Option<u32>, actor: Box<dyn Actor>, first: Instant) -> ActorId {
         let mut world = self.world.borrow_mut();
         let index = world.actors.len() as u32;
-        world.actors.push(ActorSlot { actor: Some(actor), serial: 0, queued: true });
+        world.actors.push(ActorSlot { process, actor: Some(actor), serial: 0, queued: true });
         let time = world.time_of(first);
         world.queue_event(time, EventKind::Actor { actor: index, serial: 0 });
         ActorId(index)
@@ -417,7 +529,13 @@ impl SharedWorld {
             }
             if runnable == Some(next) && event != Some(next) {
                 let thread = world.take_runnable();
-                if world.threads[thread.0 as usize].phase == Phase::Finished {
+                let entry = &mut world.threads[thread.0 as usize];
+                if entry.phase == Phase::Finished {
+                    continue;
+                }
+                let process = entry.process as usize;
+                if world.processes[process].frozen {
+                    world.threads[thread.0 as usize].held = true;
                     continue;
                 }
                 world.now = next;
@@ -436,9 +554,9 @@ impl SharedWorld {
     #[inline]
     pub(crate) fn enter(&self, thread: ThreadId) -> RefMut<'_, World> {
         let mut world = self.world.borrow_mut();
-        if world.may_run_actor_early(thread.0) {
+        if let Some(actor) = world.draw_early_actor(thread) {
             drop(world);
-            self.run_early_actor(thread);
+            self.run_actor(actor);
             world = self.world.borrow_mut();
         }
         loop {
@@ -457,16 +575,8 @@ impl SharedWorld {
         }
     }
 
-    #[cold]
-    pub(crate) fn run_early_actor(&self, thread: ThreadId) {
-        let actor = self.world.borrow_mut().take_early_actor(thread);
-        if let Some(actor) = actor {
-            self.run_actor(actor);
-        }
-    }
-
     /// Makes an actor's step with the world at its time and not borrowed.
-    fn run_actor(&self, actor: ActorId) {
+    pub(crate) fn run_actor(&self, actor: ActorId) {
         let (taken, time, now) = {
             let mut world = self.world.borrow_mut();
             let (time, now) = (world.now, world.clock(world.now));
@@ -481,6 +591,10 @@ impl SharedWorld {
             world.deliver_wakes();
         }
         if let Some(after_ns) = next {
+            let process = world.actors[actor.0 as usize].process;
+            if process.is_some_and(|process| world.is_dead(process)) {
+                return;
+            }
             let slot = &mut world.actors[actor.0 as usize];
             slot.actor = Some(taken);
             slot.queued = true;
@@ -496,7 +610,7 @@ impl SharedWorld {
         let mut world = self.world.borrow_mut();
         world.note(|| "the weather calms down".to_owned());
         world.swarm.calm_down();
-        world.stalled_links.clear();
+        world.network.heal();
         world.release_half_dead();
         for process in &mut world.processes {
             process.limit = process.limit_at_rest;
@@ -532,7 +646,8 @@ impl SharedWorld {
     /// A thread's own clock.
     pub fn local_time(&self, thread: ThreadId) -> Instant {
         let world = self.world.borrow();
-        world.clock(world.threads[thread.0 as usize].local)
+        let entry = &world.threads[thread.0 as usize];
+        world.hosts[entry.host as usize].clock.read(entry.local)
     }
 
     /// The chained hash of every call so far.
@@ -618,6 +733,65 @@ impl SharedWorld {
         let process = &mut self.world.borrow_mut().processes[process.0 as usize];
         process.limit = limit;
         process.limit_at_rest = limit;
+    }
+
+    /// Kills a process, as by SIGKILL. Its loops make no more calls, also when they are dropped.
+    pub fn kill(&self, process: ProcessId) {
+        self.world.borrow_mut().kill_process(process.0);
+    }
+
+    /// The host loses power. It stays silent until [`SharedWorld::boot`].
+    pub fn crash(&self, host: HostId) {
+        self.world.borrow_mut().crash_host(host.0);
+    }
+
+    /// A host that has lost power starts again; its processes are to be added anew.
+    pub fn boot(&self, host: HostId) {
+        self.world.borrow_mut().boot_host(host.0);
+    }
+
+    /// Nothing passes from one host to another, and with `both` nothing the other way, until [`SharedWorld::heal`]. A
+    /// router tells who tries to connect that there is no way.
+    pub fn partition(&self, from: HostId, to: HostId, both: bool) {
+        self.world.borrow_mut().part(from.0, to.0, both, u64::MAX, true);
+    }
+
+    /// Nothing passes to or from a host, and nobody is told, until [`SharedWorld::heal`].
+    pub fn black_hole(&self, host: HostId) {
+        self.world.borrow_mut().swallow(host.0, u64::MAX);
+    }
+
+    /// Each byte from one host to another takes this long, behind those before it, until [`SharedWorld::heal`].
+    pub fn narrow(&self, from: HostId, to: HostId, byte_ns: u64) {
+        self.world.borrow_mut().narrow_link(from.0, to.0, byte_ns, u64::MAX);
+    }
+
+    /// Every link is as it should be again. What was lost is sent again in due time.
+    pub fn heal(&self) {
+        let mut world = self.world.borrow_mut();
+        world.note(|| "every link is healed".to_owned());
+        world.network.heal();
+    }
+
+    /// Sets how fast a host's clock runs: `rate` of its nanoseconds in a thousand of the world's, at least 1. To be set
+    /// before the host has threads: a clock never goes back.
+    pub fn set_clock_rate(&self, host: HostId, rate: u32) {
+        self.world.borrow_mut().hosts[host.0 as usize].clock.rate = rate.max(1);
+    }
+
+    /// Stops every thread of a process, as by SIGSTOP.
+    pub fn freeze(&self, process: ProcessId) {
+        self.world.borrow_mut().freeze_process(process.0);
+    }
+
+    /// Lets a stopped process go on, as by SIGCONT.
+    pub fn thaw(&self, process: ProcessId) {
+        self.world.borrow_mut().thaw_process(process.0);
+    }
+
+    /// Whether the process has been killed, or its host has lost power since it began.
+    pub fn is_dead(&self, process: ProcessId) -> bool {
+        self.world.borrow().is_dead(process.0)
     }
 
     /// Looks at the world.

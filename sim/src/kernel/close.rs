@@ -78,11 +78,19 @@ impl World {
         self.spend(thread, cost::CLOSE);
         let object = self.object(thread, fd)?;
         let process = self.threads[thread as usize].process;
-        if self.processes[process as usize].remove(fd).is_none() {
+        if !self.close_descriptor(process, fd, object) {
             self.violate("closed-descriptor", ThreadId(thread), format!("close of {fd:?}"));
             return Err(Errno::EBADF);
         }
         self.progress(thread);
+        Ok(())
+    }
+
+    /// Takes a descriptor out of the table and releases what it refers to. Answers whether it could be taken out.
+    pub(crate) fn close_descriptor(&mut self, process: u32, fd: Fd, object: Object) -> bool {
+        if self.processes[process as usize].remove(fd).is_none() {
+            return false;
+        }
         self.forget_registrations(object);
         match object {
             Object::Socket(socket) => self.close_socket(socket),
@@ -93,7 +101,7 @@ impl World {
             }
             Object::Standard => {}
         }
-        Ok(())
+        true
     }
 
     /// The last descriptor is closed: FIN, or reset, or nothing.
@@ -128,7 +136,7 @@ impl World {
         }
     }
 
-    fn remove_socket(&mut self, id: u32) {
+    pub(crate) fn remove_socket(&mut self, id: u32) {
         self.detach(id);
         self.release_port(id);
         self.sockets.remove(id);
@@ -165,7 +173,14 @@ impl World {
         let (connection, side) = (stream / 2, (stream % 2) as usize);
         self.release_event(connection);
         let now = self.now;
-        let Some(entry) = self.connections.get_mut(connection) else { return };
+        if self.connections.get(connection).is_none() {
+            return;
+        }
+        if self.network.is_troubled() && self.loss(connection, side).is_some() {
+            self.lose_reset(connection, side);
+            return;
+        }
+        let entry = &mut self.connections[connection];
         let receiver = entry.sockets[1 - side];
         entry.streams[side].cut = true;
         entry.streams[1 - side].settle(now);
@@ -205,8 +220,8 @@ impl World {
                 let entry = &self.connections[connection];
                 let is_live = |socket: u32| socket != NONE && self.sockets[socket].state == State::Connected;
                 let [dead, other] = [entry.sockets[side], entry.sockets[1 - side]];
-                if !is_live(dead) && is_live(other) && entry.streams[side].cut && !entry.streams[side].aborted
-                {
+                let untold = (entry.streams[side].cut || entry.silent[side]) && !entry.streams[side].aborted;
+                if !is_live(dead) && is_live(other) && untold {
                     self.send_reset(connection, side);
                 }
             }

@@ -7,9 +7,9 @@ use super::ready_list::ReadyList;
 use super::watch::{Key, Watch};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
-use crate::schedule::{Phase, ThreadId};
+use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// ERR and HUP are always of interest (E12).
 const ALWAYS: EpollMask = EpollMask::ERR.union(EpollMask::HUP);
@@ -115,9 +115,10 @@ impl World {
         mask: EpollMask,
         data: u64,
     ) -> Result<(), Errno> {
-        if self.fault(FaultKind::RegistrationErrors, 0) {
-            let errors = [Errno::ENOSPC, Errno::ENOMEM];
-            return Err(errors[self.draw_for(FaultKind::RegistrationErrors, "which error", 0, 2) as usize]);
+        let error =
+            |details: &mut Details<'_>| details.choose("which error", &[Errno::ENOSPC, Errno::ENOMEM]);
+        if let Some(error) = self.fault_with(FaultKind::RegistrationErrors, 0, error) {
+            return Err(error);
         }
         let set = &mut self.epolls[epoll];
         let item = set.items.insert(Item { object, fd, mask: mask | ALWAYS, data });
@@ -253,11 +254,13 @@ impl World {
             if self.epolls[epoll].ready.len() > 0 {
                 self.wake_one_sleeper(Object::Epoll(epoll));
             }
-            if timeout_ms != 0 && self.fault(FaultKind::StaleBatches, thread) {
+            if timeout_ms != 0
+                && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
+            {
                 let held = &mut self.threads[thread as usize].held_events;
                 held.clear();
                 held.extend_from_slice(&events[..count]);
-                self.stall(thread, set, began, wait_arguments(timeout_ms, events.len()));
+                self.stall(thread, set, began, wait_arguments(timeout_ms, events.len()), stall_ns);
                 return Ok(Wait::Parked);
             }
             return Ok(Wait::Ready(count));

@@ -11,7 +11,7 @@ use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// A connection: two streams, and the sockets at their ends.
 #[derive(Debug)]
@@ -22,6 +22,13 @@ pub(crate) struct Connection {
     pub(crate) sockets: [u32; 2],
     pub(crate) addresses: [SocketAddrV4; 2],
     pub(crate) hosts: [u32; 2],
+    /// Sides that are gone without the other one having been told: their host lost power, or their reset was lost.
+    pub(crate) silent: [bool; 2],
+    /// Which SYN came last, and how often the last packet of the handshake was lost.
+    pub(crate) syn_attempt: u32,
+    pub(crate) acks_lost: u32,
+    /// The handshake is complete on the accepting side.
+    pub(crate) established: bool,
     /// The socket that listened, and the serial of its listener.
     pub(crate) listener: (u32, u64),
     /// Queued events that name it.
@@ -103,6 +110,10 @@ impl World {
             sockets: [id, NONE],
             addresses: [local, to],
             hosts: [host, to_host.unwrap_or(NONE)],
+            silent: [false; 2],
+            syn_attempt: 0,
+            acks_lost: 0,
+            established: false,
             listener: (NONE, 0),
             events: 0,
         });
@@ -116,12 +127,15 @@ impl World {
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
             self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
-        } else if self.fault(FaultKind::FailedConnects, host) {
+            return Err(Errno::EINPROGRESS);
+        }
+        let failure = |details: &mut Details<'_>| {
             let errors = [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ETIMEDOUT];
-            let which = self.draw_for(FaultKind::FailedConnects, "which error", host, errors.len() as u64);
-            let after_ns = self.draw_for(FaultKind::FailedConnects, "when it fails", host, 3 * SECOND_NS);
+            (details.choose("which error", &errors), details.draw("when it fails", 3 * SECOND_NS))
+        };
+        if let Some((error, after_ns)) = self.fault_with(FaultKind::FailedConnects, host, failure) {
             let at = self.arrival(connection, 0).saturating_add(after_ns);
-            self.fail_attempt_at(connection, at, errors[which as usize], Excuse::ConnectFailed);
+            self.fail_attempt_at(connection, at, error, Excuse::ConnectFailed);
         } else {
             self.send_syn(connection, 0, self.now);
         }
@@ -167,11 +181,21 @@ impl World {
 
     pub(crate) fn syn_event(&mut self, connection: u32, attempt: u32) {
         self.release_event(connection);
-        let Some(entry) = self.connections.get(connection) else { return };
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        entry.syn_attempt = attempt;
         let ([from, to], [_, host]) = (entry.addresses, entry.hosts);
         let client = entry.sockets[0];
         // A client that has given up never appears in the queue (T24).
         if client == NONE || self.sockets[client].state != State::SynSent {
+            return;
+        }
+        if self.network.is_troubled() && !self.syn_passes(connection, 0) {
+            return;
+        }
+        if self.connections[connection].sockets[1] != NONE {
+            // The answer to an earlier SYN was lost.
+            let at = self.arrival(connection, 1);
+            self.queue_connection_event(connection, at, EventKind::SynAck { connection });
             return;
         }
         let Some(listener) = self.find_listener(host, to, from) else {
@@ -182,8 +206,7 @@ impl World {
         let entry = self.sockets[listener].listener.as_mut().expect("the listener was just found");
         if entry.queue.len() as u64 + entry.half_open >= entry.limit {
             self.note(|| format!("the accept queue of {to} is full: a SYN from {from} is dropped"));
-            let first = self.now.saturating_sub(SYN_SECONDS[attempt as usize] * SECOND_NS);
-            self.retry_syn(connection, attempt, first);
+            self.retry_lost_syn(connection);
             return;
         }
         entry.half_open += 1;
@@ -230,6 +253,9 @@ impl World {
             }
             return;
         }
+        if self.network.is_troubled() && !self.syn_passes(connection, 1) {
+            return;
+        }
         let socket = &mut self.sockets[client];
         socket.state = State::Connected;
         // A shutdown before connect has left its mark (T26): the stream is finished from the start.
@@ -244,8 +270,32 @@ impl World {
         self.wake(Object::Socket(client), Key::Any);
     }
 
+    /// Whether a packet of the handshake gets through. If not, the client sends its SYN again in due time, unless a router
+    /// has told it that there is no way.
+    #[cold]
+    fn syn_passes(&mut self, connection: u32, side: usize) -> bool {
+        let Some(told) = self.loss(connection, side) else { return true };
+        let entry = &self.connections[connection];
+        let address = entry.addresses[0];
+        self.note(|| format!("a packet of the handshake of {address} is lost"));
+        self.excuse_connection(connection, Excuse::KeptApart);
+        if told && side == 0 {
+            let at = self.now + self.swarm.latency.min_ns;
+            self.fail_attempt_at(connection, at, Errno::EHOSTUNREACH, Excuse::KeptApart);
+        } else {
+            self.retry_lost_syn(connection);
+        }
+        false
+    }
+
+    fn retry_lost_syn(&mut self, connection: u32) {
+        let attempt = self.connections[connection].syn_attempt;
+        let first = self.now.saturating_sub(SYN_SECONDS[attempt as usize] * SECOND_NS);
+        self.retry_syn(connection, attempt, first);
+    }
+
     /// The client went away before the handshake was complete.
-    fn forget_half_open(&mut self, connection: u32) {
+    pub(crate) fn forget_half_open(&mut self, connection: u32) {
         let (listener, serial) = self.connections[connection].listener;
         let listens = self.sockets.get_mut(listener).and_then(|socket| socket.listener.as_mut());
         if let Some(listener) = listens.filter(|listener| listener.serial == serial) {
@@ -265,9 +315,15 @@ impl World {
 
     /// When something sent now by this side of the connection arrives at the other.
     pub(crate) fn arrival(&mut self, connection: u32, side: usize) -> u64 {
+        self.arrival_of(connection, side, 0)
+    }
+
+    /// As [`World::arrival`], for a packet with this many bytes of data.
+    #[inline]
+    pub(crate) fn arrival_of(&mut self, connection: u32, side: usize, bytes: u64) -> u64 {
         let [a, b] = self.connections[connection].hosts;
         let (from, to) = if side == 0 { (a, b) } else { (b, a) };
-        self.arrival_between(connection * 2 + side as u32, from, to)
+        self.arrival_between(connection * 2 + side as u32, from, to, bytes)
     }
 
     /// Records for both ends why their stream may end early.

@@ -7,7 +7,7 @@ use super::socket::State;
 use super::watch::{Key, Watch};
 use super::{Kernel, NONE, Object, cost};
 use crate::fault::FaultKind;
-use crate::schedule::{Phase, ThreadId};
+use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
 use crate::world::World;
 
@@ -412,11 +412,13 @@ impl World {
             if self.kqueues[kqueue].active.len() > 0 {
                 self.wake_one_sleeper(set);
             }
-            if timeout_ns != Some(0) && self.fault(FaultKind::StaleBatches, thread) {
+            if timeout_ns != Some(0)
+                && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
+            {
                 let held = &mut self.threads[thread as usize].held_kevents;
                 held.clear();
                 held.extend_from_slice(&events[..count]);
-                self.stall(thread, set, began, arguments);
+                self.stall(thread, set, began, arguments, stall_ns);
                 return Ok(Wait::Parked);
             }
             return Ok(Wait::Ready(count));

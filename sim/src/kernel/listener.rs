@@ -9,10 +9,11 @@ use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
 use crate::decision::seed::mix;
+use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// What listen(2) adds to a socket.
 #[derive(Debug)]
@@ -216,8 +217,9 @@ impl World {
             return Err(Errno::EAGAIN);
         }
         self.progress(thread);
-        if self.fault(FaultKind::AcceptErrors, id) {
-            return Err(self.accept_error(id, kernel));
+        let error = |details: &mut Details<'_>| details.choose("which error", accept_errors(kernel));
+        if let Some(error) = self.fault_with(FaultKind::AcceptErrors, id, error) {
+            return Err(self.lose_queued(id, error));
         }
         if self.fault(FaultKind::AcceptAborts, id) {
             let queue = &self.sockets[id].listener.as_ref().expect("it listens").queue;
@@ -244,20 +246,8 @@ impl World {
         listener.queue.pop_front().expect("a connection is queued")
     }
 
-    /// An error of the queue's first connection, which goes with it (T44).
-    fn accept_error(&mut self, id: u32, kernel: Kernel) -> Errno {
-        let errors: &[Errno] = match kernel {
-            Kernel::Linux => &[
-                Errno::ECONNABORTED,
-                Errno::EPROTO,
-                Errno::ENETDOWN,
-                Errno::EHOSTUNREACH,
-                Errno::ENETUNREACH,
-            ],
-            Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
-        };
-        let which = self.draw_for(FaultKind::AcceptErrors, "which error", id, errors.len() as u64);
-        let error = errors[which as usize];
+    /// The queue's first connection has an error, and goes with it (T44).
+    fn lose_queued(&mut self, id: u32, error: Errno) -> Errno {
         let lost = self.take_queued(id);
         self.note(|| format!("accept reports {} and its connection is gone", error.name()));
         self.excuse_socket(lost, Excuse::AbortedAtAccept);
@@ -278,11 +268,44 @@ impl World {
     /// The handshake is complete: the connection enters the accept queue, or is reset if its listener has gone.
     pub(crate) fn handshake_ack_event(&mut self, connection: u32) {
         self.release_event(connection);
-        let Some(entry) = self.connections.get(connection) else { return };
-        let socket = entry.sockets[1];
-        if socket == NONE {
+        if self.connections.get(connection).is_none() {
             return;
         }
+        if self.network.is_troubled() && self.loss(connection, 0).is_some() {
+            self.lose_handshake_ack(connection);
+        } else {
+            self.establish(connection);
+        }
+    }
+
+    /// The accepting side asks again a few times, and then forgets the attempt without a word.
+    #[cold]
+    fn lose_handshake_ack(&mut self, connection: u32) {
+        const ATTEMPTS: u32 = 5;
+        const SECOND_NS: u64 = 1_000_000_000;
+        let entry = &mut self.connections[connection];
+        let lost = entry.acks_lost;
+        entry.acks_lost += 1;
+        let server = entry.sockets[1];
+        if lost < ATTEMPTS {
+            let at = self.now + (SECOND_NS << lost);
+            self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
+        } else if server != NONE && !entry.established {
+            entry.silent[1] = true;
+            self.excuse_connection(connection, Excuse::KeptApart);
+            self.forget_half_open(connection);
+            self.remove_socket(server);
+        }
+    }
+
+    /// Puts a connection into the accept queue; the first packet that shows that the client is there does it.
+    pub(crate) fn establish(&mut self, connection: u32) {
+        let entry = &mut self.connections[connection];
+        let socket = entry.sockets[1];
+        if socket == NONE || entry.established {
+            return;
+        }
+        entry.established = true;
         let (listener, serial) = entry.listener;
         let listens = self.sockets.get_mut(listener).and_then(|socket| socket.listener.as_mut());
         let Some(listener_entry) = listens.filter(|listener| listener.serial == serial) else {
@@ -294,5 +317,15 @@ impl World {
         listener_entry.queue.push_back(socket);
         self.sockets[socket].attempt = Attempt::Known;
         self.wake(Object::Socket(listener), Key::In);
+    }
+}
+
+/// The errors of the connection that accept may report (T44); the first is the commonest.
+const fn accept_errors(kernel: Kernel) -> &'static [Errno] {
+    match kernel {
+        Kernel::Linux => {
+            &[Errno::ECONNABORTED, Errno::EPROTO, Errno::ENETDOWN, Errno::EHOSTUNREACH, Errno::ENETUNREACH]
+        }
+        Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
     }
 }

@@ -8,7 +8,7 @@ use reactor::sys::{Errno, Fd};
 use super::Object;
 use crate::fault::FaultKind;
 use crate::schedule::{Thread, ThreadId};
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The first number that a process can get: 0, 1 and 2 are taken.
 const FIRST: usize = 3;
@@ -131,9 +131,11 @@ impl World {
         if self.processes[process as usize].lowest_free().is_none() {
             return Err(Errno::EMFILE);
         }
-        if self.fault(FaultKind::CreationErrors, host) {
-            let errors = [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-            return Err(errors[self.draw_for(FaultKind::CreationErrors, "which error", host, 3) as usize]);
+        let error = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM])
+        };
+        if let Some(error) = self.fault_with(FaultKind::CreationErrors, host, error) {
+            return Err(error);
         }
         self.maybe_lower_limit(process);
         Ok(())
@@ -150,12 +152,16 @@ impl World {
     fn maybe_lower_limit(&mut self, index: u32) {
         let process = &self.processes[index as usize];
         let host = process.host;
-        if process.limit < process.limit_at_rest || !self.fault(FaultKind::DescriptorLimits, host) {
+        if process.limit < process.limit_at_rest {
             return;
         }
-        let spare = 1 + self.draw_for(FaultKind::DescriptorLimits, "descriptors left", host, 3) as usize;
-        let most_ns = 200_000_000;
-        let lasts_ns = 1_000_000 + self.draw_for(FaultKind::DescriptorLimits, "how long", host, most_ns);
+        let squeeze = |details: &mut Details<'_>| {
+            let spare = 1 + details.draw("descriptors left", 3) as usize;
+            (spare, 1_000_000 + details.draw("how long", 200_000_000))
+        };
+        let Some((spare, lasts_ns)) = self.fault_with(FaultKind::DescriptorLimits, host, squeeze) else {
+            return;
+        };
         let process = &mut self.processes[index as usize];
         process.limit = (process.height() + spare).min(process.limit_at_rest);
         let limit = process.limit;

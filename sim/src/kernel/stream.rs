@@ -49,6 +49,12 @@ pub(crate) struct Stream {
     pub(crate) discards: bool,
     /// An acknowledgement event is queued.
     pub(crate) ack_event: bool,
+    /// A segment was lost: what follows it is of no use until it has been sent again.
+    pub(crate) lost: bool,
+    /// A retransmission is queued.
+    pub(crate) retransmits: bool,
+    /// How often the sender has sent again in vain.
+    pub(crate) retries: u32,
     /// The last arrival that was scheduled: later segments arrive after it.
     pub(crate) last_arrival: u64,
     last_ack: u64,
@@ -135,6 +141,14 @@ impl Stream {
     pub(crate) fn owes_window_update(&self) -> bool {
         let open = self.read + self.receive_capacity;
         open.saturating_sub(self.window_told) >= (self.receive_capacity / 2).max(1)
+    }
+
+    /// The sender has vanished: what it has not sent yet is never sent.
+    pub(crate) fn forget_unsent(&mut self) {
+        if self.sent <= self.written {
+            self.written = self.sent.max(self.read);
+            self.finished = false;
+        }
     }
 
     /// Appends bytes.

@@ -19,7 +19,17 @@ use crate::schedule::ThreadId;
 use crate::trace::{CallKind, CallRecord, Outcome, Word, word_of_address};
 use crate::world::{SharedWorld, World};
 
+/// What a call unwinds with when the process dies in the middle of it: such a call never returns. Whoever drives a
+/// thread that may be killed catches this at the end of its turn.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Killed;
+
+/// The answer to a call of a process that is dead, made while its loop is dropped. Nobody acts on it, and no trace shows it.
+const DEAD: Errno = Errno::EBADF;
+
 /// One thread's view of the world: the calls that it can make.
+///
+/// Once its process has been killed, every call is refused without a trace: a loop that is dropped then leaves no mark.
 #[derive(Clone, Debug)]
 pub struct SimSyscalls {
     world: SharedWorld,
@@ -59,7 +69,10 @@ impl SimSyscalls {
         carry_out: impl FnOnce(&mut World, u32) -> Result<R, Errno>,
         value: impl FnOnce(&R) -> u64,
     ) -> Result<R, Errno> {
-        let mut world = self.world.enter(self.thread);
+        if self.dead.get() {
+            return Err(DEAD);
+        }
+        let mut world = self.enter();
         let began = world.now;
         let result = carry_out(&mut world, self.thread.0);
         let outcome = match &result {
@@ -80,7 +93,10 @@ impl SimSyscalls {
         arguments: [u64; 2],
         carry_out: impl FnOnce(&mut World, u32) -> Result<Wait, Errno>,
     ) -> Result<Wait, Errno> {
-        let mut world = self.world.enter(self.thread);
+        if self.dead.get() {
+            return Err(DEAD);
+        }
+        let mut world = self.enter();
         let sleep = world.threads[self.thread.0 as usize].sleep;
         let (began, arguments) = sleep.map_or((world.now, arguments), |sleep| (sleep.began, sleep.arguments));
         let result = carry_out(&mut world, self.thread.0);
@@ -100,11 +116,25 @@ impl SimSyscalls {
         result
     }
 
+    /// Brings the world up to the caller's time. What happens then may kill the caller: its call never returns.
+    #[inline]
+    fn enter(&self) -> RefMut<'_, World> {
+        let world = self.world.enter(self.thread);
+        if self.dead.get() {
+            drop(world);
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+        world
+    }
+
     #[inline]
     fn leave(&self, mut world: RefMut<'_, World>) {
-        if world.may_run_actor_early(self.thread.0) {
+        if let Some(actor) = world.draw_early_actor(self.thread) {
             drop(world);
-            self.world.run_early_actor(self.thread);
+            self.world.run_actor(actor);
+            if self.dead.get() {
+                std::panic::resume_unwind(Box::new(Killed));
+            }
         }
     }
 
@@ -193,8 +223,11 @@ fn nothing<R>(_: &R) -> u64 {
 
 impl Syscalls for SimSyscalls {
     fn clock_gettime(&mut self) -> Instant {
-        let mut world = self.world.enter(self.thread);
-        let now = world.clock(world.now);
+        if self.dead.get() {
+            return self.world.local_time(self.thread);
+        }
+        let mut world = self.enter();
+        let now = world.clock_of(self.thread.0);
         world.spend(self.thread.0, cost::CLOCK);
         let began = world.now;
         world.record(self.thread, CallKind::ClockGettime, -1, [0; 2], Outcome::Value(now.as_ns()), began);
@@ -382,7 +415,10 @@ impl Syscalls for SimSyscalls {
     }
 
     fn schedule_point(&mut self, site: &'static str) {
-        let mut world = self.world.enter(self.thread);
+        if self.dead.get() {
+            return;
+        }
+        let mut world = self.enter();
         let _ = site;
         self.leave_at_point(&mut world);
     }

@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The longest segment, as segmentation offload makes them.
 const SEGMENT_BYTES_MAX: u64 = 65_536;
@@ -160,12 +160,13 @@ impl World {
                 self.expect_stream_ack(connection, side);
                 return;
             }
-            if length > 1 && self.fault(FaultKind::SplitSegments, entity) {
-                let shorter =
-                    self.draw_for(FaultKind::SplitSegments, "where a segment is cut", entity, length - 1);
+            let cut = |details: &mut Details<'_>| details.draw("where a segment is cut", length - 1);
+            if length > 1
+                && let Some(shorter) = self.fault_with(FaultKind::SplitSegments, entity, cut)
+            {
                 end -= shorter;
             }
-            let at = self.arrival(connection, side);
+            let at = self.arrival_of(connection, side, end - sent);
             let stream = &mut self.connections[connection].streams[side];
             if end == written && stream.finished {
                 end += 1;
@@ -181,6 +182,11 @@ impl World {
         let (connection, side) = (stream / 2, (stream % 2) as usize);
         self.release_event(connection);
         let Some(entry) = self.connections.get_mut(connection) else { return };
+        let plain = entry.established && !entry.streams[side].lost && !self.network.is_troubled();
+        if !plain && !self.segment_passes(connection, side) {
+            return;
+        }
+        let entry = &mut self.connections[connection];
         let receiver = entry.sockets[1 - side];
         let answered = entry.streams[1 - side].aborted || entry.streams[side].aborted;
         let stream = &mut entry.streams[side];
@@ -194,7 +200,7 @@ impl World {
         let data = end.min(stream.written) > stream.arrived;
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
-            if data || receiver != NONE {
+            if data || receiver != NONE || entry.silent[1 - side] {
                 // Nobody is there to take it: a reset comes back (T62, T77).
                 stream.cut = true;
                 self.excuse_connection(connection, Excuse::DataAfterClose);
@@ -211,9 +217,10 @@ impl World {
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
         }
-        if self.fault(FaultKind::FailedConnections, connection) {
-            let which = self.draw_for(FaultKind::FailedConnections, "which error", connection, 2);
-            let error = [Errno::ETIMEDOUT, Errno::EHOSTUNREACH][which as usize];
+        let failure = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH, Errno::ENETUNREACH])
+        };
+        if let Some(error) = self.fault_with(FaultKind::FailedConnections, connection, failure) {
             self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
             self.excuse_connection(connection, Excuse::Injected);
             self.end_socket(receiver, Some(error));
@@ -229,6 +236,7 @@ impl World {
         }
         let stream = &mut self.connections[connection].streams[side];
         stream.arrived = end;
+        stream.retries = 0;
         if stream.discards {
             stream.read = end.min(stream.written);
         }
@@ -254,6 +262,10 @@ impl World {
 
     /// The receiver of a stream acknowledges what it has, and tells its window.
     pub(crate) fn acknowledge(&mut self, connection: u32, side: usize) {
+        if self.network.is_troubled() && self.loss(connection, 1 - side).is_some() {
+            self.expect_answer(connection, side);
+            return;
+        }
         let [a, b] = self.connections[connection].hosts;
         let latency = if a == b { self.swarm.loopback } else { self.swarm.latency };
         let mut at = self.now + latency.min_ns;
