@@ -86,26 +86,22 @@ impl World {
         Ok(())
     }
 
-    /// Takes a descriptor out of the table and releases what it refers to. Answers whether it could be taken out.
+    /// Takes a descriptor out of the table and drops its reference. Answers whether it could be taken out.
     pub(crate) fn close_descriptor(&mut self, process: u32, fd: Fd, object: Object) -> bool {
-        if self.processes[process as usize].remove(fd).is_none() {
+        let entry = &mut self.processes[process as usize];
+        if entry.remove(fd).is_none() {
             return false;
         }
-        self.forget_registrations(object);
-        match object {
-            Object::Socket(socket) => self.close_socket(socket),
-            Object::Epoll(epoll) => self.epoll_close(epoll),
-            Object::Kqueue(kqueue) => self.kqueue_close(kqueue),
-            Object::Eventfd(eventfd) => {
-                self.eventfds.remove(eventfd);
-            }
-            Object::Standard => {}
+        let bsd = self.hosts[entry.host as usize].kernel.is_bsd();
+        if self.descriptions.is_shared(object) && bsd {
+            self.knotes_of_number_removed(process, object, fd);
         }
+        self.release(object);
         true
     }
 
-    /// The last descriptor is closed: FIN, or reset, or nothing.
-    fn close_socket(&mut self, id: u32) {
+    /// The last descriptor is closed: FIN, or reset, or nothing (T71, T75).
+    pub(crate) fn close_socket(&mut self, id: u32) {
         self.close_listener(id);
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());

@@ -53,6 +53,7 @@ impl World {
                     self.close_descriptor(process, fd, object);
                 } else {
                     self.processes[process as usize].remove(fd);
+                    self.descriptions.drop_reference(object);
                 }
             }
         }
