@@ -1,6 +1,7 @@
 //! Who watches an object: the epoll items and knotes that its wake-ups go to.
 
 use super::Object;
+use crate::work::WorkCount;
 use crate::world::World;
 
 /// What a wake-up is about. An item that asked for something else is not woken (M1, M2).
@@ -39,10 +40,11 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn remove(&mut self, watch: Watch) {
+    pub(crate) fn remove(&mut self, watch: Watch, work: &WorkCount) {
         if self.first == Some(watch) {
             self.first = None;
         } else {
+            work.add(self.more.len());
             self.more.retain(|other| *other != watch);
         }
     }
@@ -73,6 +75,7 @@ impl World {
                 Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => return,
             };
             let Some(watch) = watchers.nth(n) else { return };
+            self.work.add(1);
             match watch.set {
                 Object::Epoll(epoll) => self.epoll_callback(epoll, watch.item, key),
                 Object::Kqueue(kqueue) => self.knote_callback(kqueue, watch.item, key),
@@ -88,6 +91,18 @@ impl World {
             Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
             Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
             Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => None,
+        }
+    }
+
+    /// Takes one registration off its object.
+    pub(crate) fn unwatch(&mut self, object: Object, watch: Watch) {
+        let watchers = match object {
+            Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
+            Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
+            Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => None,
+        };
+        if let Some(watchers) = watchers {
+            watchers.remove(watch, &self.work);
         }
     }
 
