@@ -43,6 +43,7 @@ mod number_set;
 pub mod oracle;
 pub mod runner;
 pub mod schedule;
+pub mod script;
 pub mod seam;
 mod slab;
 pub mod sweep;
@@ -55,7 +56,7 @@ pub mod world;
 
 pub use actor::{Actor, ActorId};
 pub use decision::{Decisions, Domain, Ratio, Site};
-pub use fault::{FaultCounts, FaultKind};
+pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use kernel::Kernel;
 pub use kernel::syscalls::SimSyscalls;
 pub use oracle::Oracle;

@@ -1,7 +1,6 @@
 //! Who watches an object: the epoll items and knotes that its wake-ups go to.
 
 use super::Object;
-use crate::work::WorkCount;
 use crate::world::World;
 
 /// What a wake-up is about. An item that asked for something else is not woken (M1, M2).
@@ -40,13 +39,19 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn remove(&mut self, watch: Watch, work: &WorkCount) {
+    /// Answers how many it looked at.
+    fn remove(&mut self, watch: Watch) -> usize {
         if self.first == Some(watch) {
             self.first = None;
-        } else {
-            work.add(self.more.len());
-            self.more.retain(|other| *other != watch);
+            return 1;
         }
+        let steps = 1 + self.more.len();
+        self.more.retain(|other| *other != watch);
+        steps
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Watch> + '_ {
+        self.first.iter().chain(&self.more).copied()
     }
 
     /// The `n`-th to be woken: the last one registered comes first (E36).
@@ -96,17 +101,13 @@ impl World {
 
     /// Takes one registration off its object.
     pub(crate) fn unwatch(&mut self, object: Object, watch: Watch) {
-        let watchers = match object {
-            Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
-            Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
-            Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => None,
-        };
-        if let Some(watchers) = watchers {
-            watchers.remove(watch, &self.work);
+        if let Some(watchers) = self.watchers(object) {
+            let steps = watchers.remove(watch);
+            self.work.add(steps);
         }
     }
 
-    /// Removes every registration of an object whose last descriptor was closed (E8, K37).
+    /// Removes every registration of an object whose last descriptor was closed (E8).
     pub(crate) fn forget_registrations(&mut self, object: Object) {
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(0)) {
             match watch.set {

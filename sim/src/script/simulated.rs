@@ -1,0 +1,235 @@
+//! The wide calls on the simulated kernel. What the kernel does not have yet answers `Unsupported`.
+
+mod descriptors;
+
+use std::net::SocketAddr;
+
+use reactor::sys::{Errno, Fd};
+
+use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
+use crate::kernel::syscalls::SimSyscalls;
+
+impl Probe for SimSyscalls {
+    fn sleep(&mut self, ns: u64) {
+        let _ = ns;
+    }
+
+    fn dup(&mut self, fd: Fd) -> Answer<Fd> {
+        self.dup_descriptor(fd)
+    }
+
+    fn dup2(&mut self, fd: Fd, to: Fd) -> Answer<Fd> {
+        self.dup_descriptor_to(fd, to)
+    }
+
+    fn socket_of(&mut self, kind: SocketKind) -> Answer<Fd> {
+        let _ = kind;
+        Err(Errno::Unsupported)
+    }
+
+    fn socketpair(&mut self) -> Answer<(Fd, Fd)> {
+        Err(Errno::Unsupported)
+    }
+
+    fn accept_wide(&mut self, fd: Fd, non_blocking: bool, bad_flags: bool) -> Answer<Fd> {
+        let _ = (fd, non_blocking, bad_flags);
+        Err(Errno::Unsupported)
+    }
+
+    fn bind_malformed(&mut self, fd: Fd, wrong_family: bool) -> Answer<()> {
+        let _ = (fd, wrong_family);
+        Err(Errno::Unsupported)
+    }
+
+    fn listen_wide(&mut self, fd: Fd, backlog: i32) -> Answer<()> {
+        let _ = (fd, backlog);
+        Err(Errno::Unsupported)
+    }
+
+    fn disconnect(&mut self, fd: Fd) -> Answer<()> {
+        let _ = fd;
+        Err(Errno::Unsupported)
+    }
+
+    fn getpeername(&mut self, fd: Fd) -> Answer<SocketAddr> {
+        let _ = fd;
+        Err(Errno::Unsupported)
+    }
+
+    fn shutdown_wide(&mut self, fd: Fd, how: i32) -> Answer<()> {
+        let _ = (fd, how);
+        Err(Errno::Unsupported)
+    }
+
+    fn option(&mut self, fd: Fd, option: WideOption) -> Answer<i64> {
+        match option {
+            WideOption::NonBlocking => self.is_non_blocking(fd),
+            WideOption::CloseOnExec => self.is_closed_on_exec(fd),
+            _ => Err(Errno::Unsupported),
+        }
+    }
+
+    fn set_option(&mut self, fd: Fd, option: WideOption, value: i64) -> Answer<()> {
+        match option {
+            WideOption::NonBlocking => self.set_non_blocking(fd, value != 0),
+            WideOption::CloseOnExec => self.set_closed_on_exec(fd, value != 0),
+            _ => Err(Errno::Unsupported),
+        }
+    }
+
+    fn recv_wide(&mut self, fd: Fd, length: usize, flags: MessageFlags) -> Answer<Vec<u8>> {
+        let _ = (fd, length, flags);
+        Err(Errno::Unsupported)
+    }
+
+    fn send_wide(&mut self, fd: Fd, bytes: &[u8], flags: MessageFlags) -> Answer<usize> {
+        let _ = (fd, bytes, flags);
+        Err(Errno::Unsupported)
+    }
+
+    fn writev(&mut self, fd: Fd, segments: i32, length: usize) -> Answer<usize> {
+        let _ = (fd, segments, length);
+        Err(Errno::Unsupported)
+    }
+
+    fn sendmsg_wide(&mut self, fd: Fd, segments: usize, length: usize) -> Answer<usize> {
+        let _ = (fd, segments, length);
+        Err(Errno::Unsupported)
+    }
+
+    fn read(&mut self, fd: Fd, length: usize) -> Answer<Vec<u8>> {
+        let _ = (fd, length);
+        Err(Errno::Unsupported)
+    }
+
+    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Answer<usize> {
+        let _ = (fd, bytes);
+        Err(Errno::Unsupported)
+    }
+
+    fn send_descriptor(&mut self, fd: Fd, passed: Fd) -> Answer<()> {
+        let _ = (fd, passed);
+        Err(Errno::Unsupported)
+    }
+
+    fn receive_descriptor(&mut self, fd: Fd) -> Answer<Fd> {
+        let _ = fd;
+        Err(Errno::Unsupported)
+    }
+
+    fn eventfd_wide(&mut self, initial: u32, semaphore: bool) -> Answer<Fd> {
+        let _ = (initial, semaphore);
+        Err(Errno::Unsupported)
+    }
+
+    fn pipe(&mut self) -> Answer<(Fd, Fd)> {
+        Err(Errno::Unsupported)
+    }
+
+    fn timerfd(&mut self) -> Answer<Fd> {
+        Err(Errno::Unsupported)
+    }
+
+    fn timerfd_set(&mut self, fd: Fd, value_ns: i64, interval_ns: i64, absolute: bool) -> Answer<()> {
+        let _ = (fd, value_ns, interval_ns, absolute);
+        Err(Errno::Unsupported)
+    }
+
+    fn timerfd_get(&mut self, fd: Fd) -> Answer<(u64, u64)> {
+        let _ = fd;
+        Err(Errno::Unsupported)
+    }
+
+    fn file(&mut self, bytes: &[u8]) -> Answer<Fd> {
+        let _ = bytes;
+        Err(Errno::Unsupported)
+    }
+
+    fn seek(&mut self, fd: Fd, offset: u64) -> Answer<u64> {
+        let _ = (fd, offset);
+        Err(Errno::Unsupported)
+    }
+
+    fn sendfile(&mut self, to: Fd, from: Fd, length: usize) -> Answer<usize> {
+        let _ = (to, from, length);
+        Err(Errno::Unsupported)
+    }
+
+    fn epoll_create_wide(&mut self, size: Option<i32>, flags: i32) -> Answer<Fd> {
+        let _ = (size, flags);
+        Err(Errno::Unsupported)
+    }
+
+    fn epoll_ctl_wide(&mut self, epoll: Fd, operation: i32, fd: Fd, event: Option<(u32, u64)>) -> Answer<()> {
+        let _ = (epoll, operation, fd, event);
+        Err(Errno::Unsupported)
+    }
+
+    fn epoll_wait_wide(&mut self, epoll: Fd, room: i32, timeout_ms: i32) -> Answer<Vec<(u32, u64)>> {
+        let _ = (epoll, room, timeout_ms);
+        Err(Errno::Unsupported)
+    }
+
+    fn epoll_pwait2(&mut self, epoll: Fd, room: i32, timeout: Option<(i64, i64)>) -> Answer<Vec<(u32, u64)>> {
+        let _ = (epoll, room, timeout);
+        Err(Errno::Unsupported)
+    }
+
+    fn poll(&mut self, entries: &[PollEntry], timeout_ms: i32) -> Answer<Vec<PollEntry>> {
+        let _ = (entries, timeout_ms);
+        Err(Errno::Unsupported)
+    }
+
+    fn kevent_wide(
+        &mut self,
+        kqueue: Fd,
+        changes: &[WideKevent],
+        room: i32,
+        timeout: Option<(i64, i64)>,
+    ) -> Answer<Vec<WideKevent>> {
+        let _ = (kqueue, changes, room, timeout);
+        Err(Errno::Unsupported)
+    }
+
+    fn start_wait(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
+        let _ = (set, room, timeout_ms);
+        Err(Errno::Unsupported)
+    }
+
+    fn is_over(&mut self, ticket: &Ticket) -> bool {
+        let _ = ticket;
+        true
+    }
+
+    fn finish_wait(&mut self, ticket: Ticket) -> Answer<Vec<(u32, u64)>> {
+        let _ = ticket;
+        Err(Errno::Unsupported)
+    }
+
+    fn finish_kevent(&mut self, ticket: Ticket) -> Answer<Vec<WideKevent>> {
+        let _ = ticket;
+        Err(Errno::Unsupported)
+    }
+
+    fn limit_descriptors(&mut self, limit: Option<usize>) -> Answer<()> {
+        self.limit_numbers(limit)
+    }
+
+    fn pipe_signals(&mut self) -> u64 {
+        0
+    }
+
+    fn interrupt(&mut self, ticket: &Ticket) -> Answer<()> {
+        let _ = ticket;
+        Err(Errno::Unsupported)
+    }
+
+    fn raise_ignored(&mut self) -> Answer<()> {
+        Err(Errno::Unsupported)
+    }
+
+    fn select(&mut self, sets: [&[Fd]; 3], timeout_ms: i32) -> Answer<[Vec<Fd>; 3]> {
+        let _ = (sets, timeout_ms);
+        Err(Errno::Unsupported)
+    }
+}
