@@ -197,6 +197,7 @@ impl World {
     #[cold]
     fn after_stalls(&mut self, from: u32, to: u32, at: u64) -> u64 {
         let now = self.now;
+        self.work.add(self.network.stalled.len() * 2);
         let stalled = &mut self.network.stalled;
         stalled.retain(|link| link.until > now);
         let blocked = stalled.iter().filter(|link| (link.from, link.to) == (from, to));

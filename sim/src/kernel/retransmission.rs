@@ -71,7 +71,7 @@ impl World {
         let [from, _] = if side == 0 { entry.hosts } else { [entry.hosts[1], entry.hosts[0]] };
         let stream = &mut entry.streams[side];
         stream.retransmits = false;
-        stream.settle(now);
+        stream.settle(now, &self.work);
         let heard = stream.acked >= stream.sent && stream.window_end >= stream.window_told;
         if silent || stream.aborted || stream.cut || (heard && !stream.lost) {
             return;
