@@ -72,16 +72,18 @@ impl World {
         let stream = &mut entry.streams[side];
         stream.retransmits = false;
         stream.settle(now, &self.work);
-        let heard = stream.acked >= stream.sent && stream.window_end >= stream.window_told;
-        if silent || stream.aborted || stream.cut || (heard && !stream.lost) {
+        let unheard = stream.acked < stream.sent || stream.unheard;
+        if silent || stream.aborted || stream.cut || !(unheard || stream.lost) {
             return;
         }
         stream.retries += 1;
         let (retries, again, end) = (stream.retries, stream.lost, stream.sent);
-        if retries > self.hosts[from as usize].retransmissions_max {
-            self.give_up_sending(connection, side);
-        } else if self.loss(connection, side).is_some() {
-            self.expect_answer(connection, side);
+        if self.loss(connection, side).is_some() {
+            if retries > self.hosts[from as usize].retransmissions_max {
+                self.give_up_sending(connection, side);
+            } else {
+                self.expect_answer(connection, side);
+            }
         } else if again {
             self.note(|| format!("what connection {connection} has lost is sent again"));
             self.connections[connection].streams[side].lost = false;
@@ -93,7 +95,12 @@ impl World {
             self.queue_connection_event(connection, at, event);
         } else {
             // Everything has arrived, and the acknowledgement was lost: the receiver says it again.
+            self.connections[connection].streams[side].unheard = false;
             self.acknowledge(connection, side);
+            let still_unheard = self.connections[connection].streams[side].unheard;
+            if still_unheard && retries > self.hosts[from as usize].retransmissions_max {
+                self.give_up_sending(connection, side);
+            }
         }
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Stream {
     pub(crate) ack_event: bool,
     /// A segment was lost: what follows it is of no use until it has been sent again.
     pub(crate) lost: bool,
+    /// The last acknowledgement was lost, and with it the window that it told.
+    pub(crate) unheard: bool,
     /// A retransmission is queued.
     pub(crate) retransmits: bool,
     /// How often the sender has sent again in vain.
@@ -168,6 +170,7 @@ impl Stream {
     pub(crate) fn acknowledge(&mut self, at: u64) {
         let at = at.max(self.last_ack);
         self.last_ack = at;
+        self.unheard = false;
         self.window_told = self.window_told.max(self.read + self.receive_capacity);
         let ack = Acknowledgement { at, acked: self.arrived, window_end: self.window_told };
         let full = self.acks.is_full();

@@ -265,6 +265,7 @@ impl World {
     /// The receiver of a stream acknowledges what it has, and tells its window.
     pub(crate) fn acknowledge(&mut self, connection: u32, side: usize) {
         if self.network.is_troubled() && self.loss(connection, 1 - side).is_some() {
+            self.connections[connection].streams[side].unheard = true;
             self.expect_answer(connection, side);
             return;
         }

@@ -48,6 +48,9 @@ impl Witness for WorldWitness {
                     | Excuse::Refused
                     | Excuse::AbortedAtAccept
                     | Excuse::ListenerClosed
+                    | Excuse::ProcessKilled
+                    | Excuse::HostCrashed
+                    | Excuse::KeptApart
             )
         )
     }
