@@ -117,6 +117,11 @@ impl Stream {
         self.acks.front().map(|ack| ack.at)
     }
 
+    /// Acknowledgements that the sender has not taken in, by time.
+    pub(crate) fn acks(&self) -> impl Iterator<Item = Acknowledgement> + '_ {
+        self.acks.iter().copied()
+    }
+
     /// Sends an acknowledgement of what has arrived, with the window that is open now.
     pub(crate) fn acknowledge(&mut self, at: u64) {
         let at = at.max(self.last_ack);

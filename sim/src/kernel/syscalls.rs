@@ -76,6 +76,9 @@ impl SimSyscalls {
         let sleep = world.threads[self.thread.0 as usize].sleep;
         let (began, arguments) = sleep.map_or((world.now, arguments), |sleep| (sleep.began, sleep.arguments));
         let result = carry_out(&mut world, self.thread.0);
+        if world.ledger.is_some() {
+            world.audit_waited(fd, self.thread.0);
+        }
         let outcome = match result {
             Ok(Wait::Parked) => return result,
             Ok(Wait::Ready(count)) => Outcome::Value(count as u64),
