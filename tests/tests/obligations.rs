@@ -1,6 +1,10 @@
 //! The simulated kernel pays what it owes; a debt that it forgets is seen, and named.
 
+use reactor::sys::{
+    EpollEvent, EpollMask, EpollOperation, Filter, Kevent, KeventFlags, Note, Readiness, Syscalls, WakeTarget,
+};
 use sim::{Decisions, Kernel, Lapse, ObligationCheck, Oracle, RunOptions, Weather, WorkloadKind};
+use sim::{SharedWorld, Violation, WorldOptions};
 
 fn run(kernel: Kernel, weather: Weather, lapse: Option<Lapse>, seed: u64) -> sim::runner::Outcome {
     let options = RunOptions {
@@ -26,10 +30,11 @@ fn found(kernel: Kernel, lapse: Lapse) -> Option<String> {
 
 #[test]
 fn every_debt_that_the_kernel_forgets_is_seen_and_named() {
-    for lapse in Lapse::ALL {
+    // The loop registers for edges only; see the next test.
+    for lapse in Lapse::ALL.into_iter().filter(|&lapse| lapse != Lapse::DropLevels) {
         let details = Kernel::ALL.map(|kernel| found(kernel, lapse));
         let expected = match lapse {
-            Lapse::SkipArrivals | Lapse::DropLevels | Lapse::DropRestOfBatch => "list it",
+            Lapse::SkipArrivals | Lapse::DropRestOfBatch | Lapse::DropLevels => "list it",
             Lapse::SkipFreedRoom => "short of room",
             Lapse::LeaveSleepers => "sleeps while its set lists",
             Lapse::SkipTimeouts => "sleeps on",
@@ -39,6 +44,47 @@ fn every_debt_that_the_kernel_forgets_is_seen_and_named() {
         // Linux alone owes an edge after a shortage; armed write knotes hear of all room.
         let kernels = if lapse == Lapse::SkipFreedRoom { 1 } else { 3 };
         assert_eq!(seen.len(), kernels, "{lapse:?}: {details:?}");
+    }
+}
+
+/// A level-triggered registration of something that is ready and stays so, waited for twice.
+fn wait_twice(kernel: Kernel, lapse: Option<Lapse>) -> Option<Violation> {
+    let obligations = ObligationCheck::Always;
+    let options = WorldOptions { weather: Weather::Calm, obligations, lapse, ..WorldOptions::default() };
+    let world = SharedWorld::new(options, Decisions::zeros());
+    let host = world.add_host(kernel);
+    let mut sys = world.add_thread(host);
+    match sys.readiness() {
+        Readiness::Epoll => {
+            let (epoll, eventfd) = (sys.epoll_create1().unwrap(), sys.eventfd().unwrap());
+            sys.epoll_ctl(epoll, EpollOperation::Add, eventfd, EpollMask::IN, 7).unwrap();
+            sys.waker(WakeTarget::Eventfd(eventfd)).unwrap().wake();
+            for _ in 0..2 {
+                let _ = sys.epoll_wait(epoll, &mut [EpollEvent::default(); 4], 0).unwrap();
+            }
+        }
+        _ => {
+            let kqueue = sys.kqueue().unwrap();
+            let knote =
+                |flags, note| Kevent { ident: 1, filter: Filter::User, flags, note, data: 0, udata: 7 };
+            let changes = [knote(KeventFlags::ADD, Note::None), knote(KeventFlags::empty(), Note::Trigger)];
+            let _ = sys.kevent(kqueue, &changes, &mut [], Some(0)).unwrap();
+            let mut events = [knote(KeventFlags::empty(), Note::None); 4];
+            for _ in 0..2 {
+                let _ = sys.kevent(kqueue, &[], &mut events, Some(0)).unwrap();
+            }
+        }
+    }
+    world.violation()
+}
+
+#[test]
+fn a_level_that_is_dropped_after_its_report_is_seen() {
+    for kernel in Kernel::ALL {
+        assert_eq!(wait_twice(kernel, None), None, "{kernel}");
+        let violation = wait_twice(kernel, Some(Lapse::DropLevels)).expect("a forgotten debt");
+        assert_eq!(violation.invariant, "owed-event", "{kernel}");
+        assert!(violation.details.contains("list it"), "{kernel}: {violation}");
     }
 }
 

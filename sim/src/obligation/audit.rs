@@ -116,7 +116,7 @@ impl World {
         let missing = self
             .missing_in_set(&mut ledger, set)
             .or_else(|| self.missing_room(&mut ledger))
-            .or_else(|| self.missing_wake_up(&ledger));
+            .or_else(|| self.missing_wake_up(&ledger, self.now));
         self.ledger = Some(ledger);
         if let Some(details) = missing {
             self.violate("owed-event", ThreadId(0), details);
@@ -141,6 +141,16 @@ impl World {
             .collect();
         for set in sets {
             self.audit_set(set);
+        }
+    }
+
+    /// Nothing is left to happen: then no wait that sleeps may have an end to come.
+    pub(crate) fn audit_idle(&mut self) {
+        let Some(ledger) = self.ledger.take() else { return };
+        let missing = self.missing_wake_up(&ledger, u64::MAX);
+        self.ledger = Some(ledger);
+        if let Some(details) = missing {
+            self.violate("owed-event", ThreadId(0), details);
         }
     }
 
@@ -264,7 +274,7 @@ impl World {
     }
 
     /// A thread that sleeps beyond its timeout, or on a set with something to report.
-    fn missing_wake_up(&self, ledger: &Ledger) -> Option<String> {
+    fn missing_wake_up(&self, ledger: &Ledger, now: u64) -> Option<String> {
         (0..self.threads.len()).find_map(|thread| {
             let entry = &self.threads[thread];
             let sleep = entry.sleep.filter(|sleep| entry.phase == Phase::Sleeping && !sleep.stalled)?;
@@ -273,11 +283,8 @@ impl World {
             {
                 let slack_ns = (due.saturating_sub(sleep.began) / 1_000).clamp(50_000, 100_000_000);
                 let late = due.saturating_add(slack_ns).saturating_add(LATE_NS_MAX);
-                if self.now > late {
-                    return Some(format!(
-                        "t{thread} sleeps on, {} ns after its wait was to end",
-                        self.now - due
-                    ));
+                if now > late {
+                    return Some(format!("t{thread} sleeps on, though its wait was to end by {due} ns"));
                 }
             }
             self.listed_and_ready(sleep.set)

@@ -181,7 +181,10 @@ impl<'a, W: Workload> Drive<'a, W> {
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
                     steps_max = self.world.steps() + actor_steps + CALM_STEPS;
                 }
-                Step::Idle | Step::LimitReached => return Err(self.missing()),
+                Step::Idle | Step::LimitReached => {
+                    self.kernel_breach()?;
+                    return Err(self.missing());
+                }
             }
             if self.world.steps() + actor_steps > steps_max {
                 let missing = self.missing();
