@@ -49,5 +49,7 @@
 //!
 //! The verbs are in [`verb::Verb`].
 
+#[cfg(target_os = "linux")]
+pub mod live;
 pub mod probe;
 mod simulated;
