@@ -49,7 +49,21 @@
 //!
 //! The verbs are in [`verb::Verb`].
 
+pub mod driver;
+pub mod expect;
 #[cfg(target_os = "linux")]
 pub mod live;
+pub mod parse;
 pub mod probe;
 mod simulated;
+pub mod step;
+mod subject;
+pub mod verb;
+mod words;
+
+pub use driver::Driver;
+pub use parse::ParseError;
+pub use probe::Probe;
+pub use simulated::synchronous;
+pub use step::Script;
+pub use subject::{Subject, Verdict};

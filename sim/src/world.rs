@@ -13,12 +13,15 @@ use reactor::time::Instant;
 use crate::actor::{Actor, ActorId, ActorSlot};
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
-use crate::fault::{FaultCounts, FaultKind};
+use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::port::Ports;
 use crate::kernel::process::Process;
+use crate::kernel::ring::RingPool;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::{Kernel, Object};
@@ -28,6 +31,7 @@ use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
 use crate::weather::{Latency, Swarm, Weather};
+use crate::work::{Work, WorkCount};
 
 /// Names a host of a world.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,6 +44,10 @@ pub struct WorldOptions {
     pub weather: Weather,
     /// The swarm itself; `None` draws it.
     pub swarm: Option<Swarm>,
+    /// The kernel of every host, where they all have the same: what is illegal under it is then never on.
+    pub kernel: Option<Kernel>,
+    /// What is fixed about the faults of a swarm that is drawn.
+    pub switches: FaultSwitches,
     /// Latency between hosts; `None` leaves it to the swarm.
     pub latency: Option<Latency>,
     /// Capacity of every send and receive buffer, in bytes; `None` leaves it to the swarm.
@@ -55,6 +63,8 @@ impl Default for WorldOptions {
         WorldOptions {
             weather: Weather::Default,
             swarm: None,
+            kernel: None,
+            switches: FaultSwitches::default(),
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
@@ -68,11 +78,7 @@ pub(crate) struct Host {
     pub(crate) kernel: Kernel,
     pub(crate) ip: Ipv4Addr,
     pub(crate) process: Process,
-    /// Sockets that hold a port by bind or listen.
-    pub(crate) bound: BTreeMap<u16, Vec<u32>>,
-    /// Ports of connections made from here, with their counts.
-    pub(crate) connection_ports: BTreeMap<u16, u32>,
-    pub(crate) next_port: u16,
+    pub(crate) ports: Ports,
 }
 
 /// Everything of one run.
@@ -96,27 +102,48 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) descriptions: Descriptions,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
-    /// Memory of streams that are over.
-    pub(crate) storage: Vec<Vec<u8>>,
+    /// Memory that no stream needs now.
+    pub(crate) rings: RingPool,
+    pub(crate) work: WorkCount,
     violation: Option<Violation>,
     serials: u64,
+}
+
+/// Draws the details of a fault that happens.
+pub(crate) struct Details<'a> {
+    decisions: &'a mut Decisions,
+    kind: FaultKind,
+    entity: u32,
+}
+
+impl Details<'_> {
+    /// One detail, below `bound`; zero is the mildest.
+    pub(crate) fn draw(&mut self, site: &'static str, bound: u64) -> u64 {
+        self.decisions.draw(self.kind.domain(), Site(site), self.entity, bound)
+    }
+
+    /// One of several outcomes; the first is the mildest.
+    pub(crate) fn choose<T: Copy>(&mut self, site: &'static str, outcomes: &[T]) -> T {
+        outcomes[self.draw(site, outcomes.len() as u64) as usize]
+    }
 }
 
 impl World {
     fn new(options: WorldOptions, mut decisions: Decisions) -> World {
         let mut swarm = match &options.swarm {
             Some(swarm) => swarm.clone(),
-            None => Swarm::draw(options.weather, &mut decisions),
+            None => Swarm::draw(options.weather, options.kernel, options.switches, &mut decisions),
         };
         if let Some(latency) = options.latency {
             swarm.latency = latency;
         }
         // These two are not events of a run but properties of it: counted once.
-        let mut faults = FaultCounts::default();
+        let mut faults = FaultCounts::of_run(swarm.on());
         for kind in [FaultKind::ClockLimits, FaultKind::StillClock] {
             if swarm.is_on(kind) {
                 faults.add(kind);
@@ -139,11 +166,13 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            descriptions: Descriptions::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),
             excuses: BTreeMap::new(),
-            storage: Vec::new(),
+            rings: RingPool::default(),
+            work: WorkCount::default(),
             violation: None,
             serials: 0,
         }
@@ -178,28 +207,43 @@ impl World {
     /// Charges the calling thread.
     #[inline]
     pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
-        if !self.swarm.is_on(FaultKind::StillClock) {
+        if !self.swarm.applies(FaultKind::StillClock) {
             self.threads[thread as usize].local += ns;
         }
     }
 
-    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind.
+    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind. For kinds without details
+    /// that are legal under every kernel.
     #[inline]
     pub(crate) fn fault(&mut self, kind: FaultKind, entity: u32) -> bool {
-        if !self.swarm.is_on(kind) {
-            return false;
-        }
-        let rate = self.swarm.rate(kind);
-        let happens = self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate);
-        if happens {
-            self.faults.add(kind);
-        }
-        happens
+        self.swarm.is_on(kind) && self.draw_fault(kind, entity, |_| ()).is_some()
     }
 
-    /// A detail of a fault that happens.
-    pub(crate) fn draw_for(&mut self, kind: FaultKind, site: &'static str, entity: u32, bound: u64) -> u64 {
-        self.decisions.draw(kind.domain(), Site(site), entity, bound)
+    /// As [`World::fault`], with the details of what happens. All of a fault's decisions are drawn in `details`, so that
+    /// a run in which the kind is suppressed makes the same ones.
+    #[inline]
+    pub(crate) fn fault_with<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        if self.swarm.is_on(kind) { self.draw_fault(kind, entity, details) } else { None }
+    }
+
+    fn draw_fault<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        let rate = self.swarm.rate(kind);
+        if !self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate) {
+            return None;
+        }
+        self.faults.add(kind);
+        let details = details(&mut Details { decisions: &mut self.decisions, kind, entity });
+        (!self.swarm.is_suppressed(kind)).then_some(details)
     }
 
     #[inline]
@@ -222,6 +266,7 @@ impl World {
     #[inline]
     pub(crate) fn queue_event(&mut self, time: u64, kind: EventKind) {
         let tie = self.draw_tie();
+        self.work.descend(self.events.len());
         self.events.push(time, tie, kind);
     }
 
@@ -233,6 +278,7 @@ impl World {
 
     /// Applies the next event; an actor that is due is answered, since it runs while the world is not borrowed.
     fn apply_next_event(&mut self) -> Option<ActorId> {
+        self.work.descend(self.events.len());
         let event = self.events.pop()?;
         self.now = event.time;
         match event.kind {
@@ -271,20 +317,26 @@ impl World {
         None
     }
 
-    /// Whether a decision lets another thread of the process run early, now.
+    /// The actor that a decision lets run early, now: another thread of the process.
     #[inline]
-    pub(crate) fn may_run_actor_early(&mut self, thread: u32) -> bool {
-        !self.actors.is_empty()
-            && self.swarm.is_on(FaultKind::EarlyActors)
-            && self.actors.iter().any(|slot| slot.queued)
-            && self.fault(FaultKind::EarlyActors, thread)
+    pub(crate) fn draw_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
+        if self.actors.is_empty() || !self.swarm.is_on(FaultKind::EarlyActors) {
+            return None;
+        }
+        self.work.add(self.actors.len());
+        let queued = self.actors.iter().filter(|slot| slot.queued).count();
+        if queued == 0 {
+            return None;
+        }
+        let which = self.fault_with(FaultKind::EarlyActors, thread.0, |details| {
+            details.draw("which actor", queued as u64)
+        })?;
+        self.take_early_actor(thread, which as usize)
     }
 
-    fn take_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
-        let queued: Vec<u32> =
-            (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued).collect();
-        let which = self.draw_for(FaultKind::EarlyActors, "which actor", thread.0, queued.len() as u64);
-        let actor = *queued.get(which as usize)?;
+    fn take_early_actor(&mut self, thread: ThreadId, which: usize) -> Option<ActorId> {
+        let mut queued = (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued);
+        let actor = queued.nth(which)?;
         let slot = &mut self.actors[actor as usize];
         slot.queued = false;
         slot.serial += 1;
@@ -315,9 +367,7 @@ impl SharedWorld {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
             process: Process::new(limit),
-            bound: BTreeMap::new(),
-            connection_ports: BTreeMap::new(),
-            next_port: 32_768,
+            ports: Ports::default(),
         });
         HostId(index)
     }
@@ -408,9 +458,9 @@ impl SharedWorld {
     #[inline]
     pub(crate) fn enter(&self, thread: ThreadId) -> RefMut<'_, World> {
         let mut world = self.world.borrow_mut();
-        if world.may_run_actor_early(thread.0) {
+        if let Some(actor) = world.draw_early_actor(thread) {
             drop(world);
-            self.run_early_actor(thread);
+            self.run_actor(actor);
             world = self.world.borrow_mut();
         }
         loop {
@@ -429,16 +479,8 @@ impl SharedWorld {
         }
     }
 
-    #[cold]
-    pub(crate) fn run_early_actor(&self, thread: ThreadId) {
-        let actor = self.world.borrow_mut().take_early_actor(thread);
-        if let Some(actor) = actor {
-            self.run_actor(actor);
-        }
-    }
-
     /// Makes an actor's step with the world at its time and not borrowed.
-    fn run_actor(&self, actor: ActorId) {
+    pub(crate) fn run_actor(&self, actor: ActorId) {
         let (taken, time, now) = {
             let mut world = self.world.borrow_mut();
             let (time, now) = (world.now, world.clock(world.now));
@@ -515,6 +557,18 @@ impl SharedWorld {
     /// How many calls have been made.
     pub fn steps(&self) -> u64 {
         self.world.borrow().trace.steps()
+    }
+
+    /// How much the kernel has worked: calls made, and elementary steps in and between them.
+    pub fn work(&self) -> Work {
+        let world = self.world.borrow();
+        world.work.total(world.trace.steps())
+    }
+
+    /// The most connections, and the most sockets, listeners included, that there were at once.
+    pub fn peaks(&self) -> (usize, usize) {
+        let world = self.world.borrow();
+        (world.connections.places(), world.sockets.places())
     }
 
     /// The readable lines collected since the last take.

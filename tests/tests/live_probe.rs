@@ -219,7 +219,8 @@ fn poll_and_select_say_what_is_ready_and_what_is_no_descriptor() {
     let closed = live.eventfd_wide(0, false).unwrap();
     live.close(closed).unwrap();
     let entry = |fd: i32, bits| PollEntry { fd, bits };
-    let asked = [entry(counter.as_raw(), IN), entry(closed.as_raw(), IN), entry(-1, IN), entry(empty.as_raw(), IN)];
+    let asked =
+        [entry(counter.as_raw(), IN), entry(closed.as_raw(), IN), entry(-1, IN), entry(empty.as_raw(), IN)];
     let found: Vec<u32> = live.poll(&asked, 0).unwrap().iter().map(|entry| entry.bits).collect();
     assert_eq!(found, [IN, POLL_INVALID, 0, 0]);
     let left = live.select([&[empty, counter], &[empty], &[counter]], 0);

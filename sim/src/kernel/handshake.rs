@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use reactor::sys::{Errno, Fd};
 
+use super::port::Half;
 use super::socket::{Attempt, State};
 use super::stream::Stream;
 use super::watch::Key;
@@ -11,7 +12,7 @@ use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// A connection: two streams, and the sockets at their ends.
 #[derive(Debug)]
@@ -89,14 +90,13 @@ impl World {
             Some(address) if address.ip().is_unspecified() => SocketAddrV4::new(local_ip, address.port()),
             Some(address) => address,
             None => {
-                let port = self.ephemeral_port(host, 0).ok_or(Errno::EADDRNOTAVAIL)?;
+                let port = self.ephemeral_port(host, Half::Even).ok_or(Errno::EADDRNOTAVAIL)?;
                 SocketAddrV4::new(local_ip, port)
             }
         };
-        let storage = [self.storage.pop().unwrap_or_default(), self.storage.pop().unwrap_or_default()];
         let receive_capacity = self.sockets[id].receive_capacity;
         // What the other side can receive is known once it exists.
-        let mut streams = storage.map(|storage| Stream::new(receive_capacity, storage));
+        let mut streams = [(); 2].map(|()| Stream::new(receive_capacity));
         streams[0].holds_small = !self.sockets[id].no_delay;
         let connection = self.connections.insert(Connection {
             streams,
@@ -106,7 +106,7 @@ impl World {
             listener: (NONE, 0),
             events: 0,
         });
-        *self.hosts[host as usize].connection_ports.entry(local.port()).or_default() += 1;
+        self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let socket = &mut self.sockets[id];
         socket.local = Some(local);
         socket.connection = connection;
@@ -116,12 +116,15 @@ impl World {
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
             self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
-        } else if self.fault(FaultKind::FailedConnects, host) {
+            return Err(Errno::EINPROGRESS);
+        }
+        let failure = |details: &mut Details<'_>| {
             let errors = [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ETIMEDOUT];
-            let which = self.draw_for(FaultKind::FailedConnects, "which error", host, errors.len() as u64);
-            let after_ns = self.draw_for(FaultKind::FailedConnects, "when it fails", host, 3 * SECOND_NS);
+            (details.choose("which error", &errors), details.draw("when it fails", 3 * SECOND_NS))
+        };
+        if let Some((error, after_ns)) = self.fault_with(FaultKind::FailedConnects, host, failure) {
             let at = self.arrival(connection, 0).saturating_add(after_ns);
-            self.fail_attempt_at(connection, at, errors[which as usize], Excuse::ConnectFailed);
+            self.fail_attempt_at(connection, at, error, Excuse::ConnectFailed);
         } else {
             self.send_syn(connection, 0, self.now);
         }
@@ -273,6 +276,7 @@ impl World {
     /// Records for both ends why their stream may end early.
     pub(crate) fn excuse_connection(&mut self, connection: u32, excuse: Excuse) {
         let [client, server] = self.connections[connection].addresses;
+        self.work.descend(self.excuses.len());
         self.excuses.entry((client, server)).or_insert(excuse);
         self.excuses.entry((server, client)).or_insert(excuse);
     }

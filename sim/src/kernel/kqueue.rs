@@ -7,7 +7,7 @@ use super::socket::State;
 use super::watch::{Key, Watch};
 use super::{Kernel, NONE, Object, cost};
 use crate::fault::FaultKind;
-use crate::schedule::{Phase, ThreadId};
+use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
 use crate::world::World;
 
@@ -192,8 +192,23 @@ impl World {
         if let Some(knotes) = usize::try_from(ident).ok().and_then(|number| set.by_fd.get_mut(number)) {
             knotes[place_of(filter)] = NONE;
         }
-        if let Some(watchers) = self.watchers(Object::Socket(socket)) {
-            watchers.remove(Watch { set: Object::Kqueue(kqueue), item });
+        self.unwatch(Object::Socket(socket), Watch { set: Object::Kqueue(kqueue), item });
+    }
+
+    /// A number is closed: its knotes go at once, even if the file lives on through another number (K37).
+    pub(crate) fn knotes_of_number_removed(&mut self, thread: u32, object: Object, fd: Fd) {
+        let host = self.threads[thread as usize].host;
+        let number = u64::from(fd.as_raw().cast_unsigned());
+        while let Some(watchers) = self.watchers(object) {
+            let watches: Vec<Watch> = watchers.iter().collect();
+            let found = watches.into_iter().find_map(|watch| {
+                let Object::Kqueue(kqueue) = watch.set else { return None };
+                let entry = &self.kqueues[kqueue];
+                let matches = entry.host == host && entry.knotes[watch.item].ident == number;
+                matches.then_some((kqueue, watch.item))
+            });
+            let Some((kqueue, item)) = found else { return };
+            self.knote_remove(kqueue, item);
         }
     }
 
@@ -214,6 +229,9 @@ impl World {
             }
         }
         let kernel = self.kernel_of(thread);
+        if change.filter == Filter::User {
+            self.work.add(self.kqueues[kqueue].users.len());
+        }
         match self.kqueues[kqueue].find(change.ident, change.filter) {
             None if flags.contains(KeventFlags::ADD) => self.add_knote(kqueue, socket, change, kernel),
             None => {
@@ -293,6 +311,7 @@ impl World {
         let freebsd = self.kernel_of(thread) == Kernel::Freebsd;
         let mut count = 0;
         for change in changes {
+            self.work.add(1);
             let result = self.apply_change(thread, kqueue, change);
             let wanted = change.flags.contains(KeventFlags::RECEIPT);
             if result.is_ok() && !wanted {
@@ -325,6 +344,7 @@ impl World {
             if count == room {
                 break;
             }
+            self.work.add(1);
             let Some(item) = self.kqueues[kqueue].active.pop() else { break };
             let found = self.knote_found(kqueue, item);
             let knote = &mut self.kqueues[kqueue].knotes[item];
@@ -412,11 +432,13 @@ impl World {
             if self.kqueues[kqueue].active.len() > 0 {
                 self.wake_one_sleeper(set);
             }
-            if timeout_ns != Some(0) && self.fault(FaultKind::StaleBatches, thread) {
+            if timeout_ns != Some(0)
+                && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
+            {
                 let held = &mut self.threads[thread as usize].held_kevents;
                 held.clear();
                 held.extend_from_slice(&events[..count]);
-                self.stall(thread, set, began, arguments);
+                self.stall(thread, set, began, arguments, stall_ns);
                 return Ok(Wait::Parked);
             }
             return Ok(Wait::Ready(count));
@@ -439,7 +461,7 @@ impl World {
 
     /// Closes the kqueue and everything registered in it.
     pub(crate) fn kqueue_close(&mut self, kqueue: u32) {
-        let items: Vec<u32> = self.kqueues[kqueue].knotes.iter().map(|(item, _)| item).collect();
+        let items = self.kqueues[kqueue].knotes.numbers(&self.work);
         for item in items {
             self.knote_remove(kqueue, item);
         }

@@ -1,11 +1,15 @@
 //! A process's descriptor table.
 
+use std::collections::BTreeSet;
+
 use reactor::sys::{Errno, Fd};
 
 use super::Object;
 use crate::fault::FaultKind;
+use crate::number_set::NumberSet;
 use crate::schedule::ThreadId;
-use crate::world::World;
+use crate::work::WorkCount;
+use crate::world::{Details, World};
 
 /// The first number that a process can get: 0, 1 and 2 are taken.
 const FIRST: usize = 3;
@@ -13,8 +17,10 @@ const FIRST: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Process {
     descriptors: Vec<Option<Object>>,
-    /// No number below it is free.
-    lowest: usize,
+    /// Numbers without `FD_CLOEXEC`, which belongs to the number (T81). The loop's calls all set it.
+    kept_on_exec: BTreeSet<i32>,
+    /// The numbers that are not free.
+    taken: NumberSet,
     /// The descriptor limit: numbers are below it.
     pub(crate) limit: usize,
     /// The limit outside of faults.
@@ -23,9 +29,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(limit: usize) -> Process {
+        let mut taken = NumberSet::default();
+        (0..FIRST).for_each(|number| taken.insert(number));
         Process {
             descriptors: vec![Some(Object::Standard); FIRST],
-            lowest: FIRST,
+            kept_on_exec: BTreeSet::new(),
+            taken,
             limit,
             limit_at_rest: limit,
         }
@@ -38,20 +47,49 @@ impl Process {
     }
 
     /// The lowest free number, if the limit allows it (T1).
-    pub(crate) fn lowest_free(&mut self) -> Option<usize> {
-        while self.descriptors.get(self.lowest).is_some_and(Option::is_some) {
-            self.lowest += 1;
-        }
-        (self.lowest < self.limit).then_some(self.lowest)
+    #[inline]
+    pub(crate) fn lowest_free(&self, work: &WorkCount) -> Option<usize> {
+        let number = self.taken.first_absent(FIRST, work);
+        (number < self.limit).then_some(number)
     }
 
-    pub(crate) fn install(&mut self, object: Object) -> Option<Fd> {
-        let number = self.lowest_free()?;
+    pub(crate) fn install(&mut self, object: Object, work: &WorkCount) -> Option<Fd> {
+        let number = self.lowest_free(work)?;
         if number == self.descriptors.len() {
             self.descriptors.push(None);
         }
         self.descriptors[number] = Some(object);
+        self.taken.insert(number);
         Some(Fd::from_raw(i32::try_from(number).expect("the limit is far below")))
+    }
+
+    /// Whether the limit allows this number.
+    pub(crate) fn allows(&self, fd: Fd) -> bool {
+        usize::try_from(fd.as_raw()).is_ok_and(|number| number < self.limit)
+    }
+
+    /// Puts an object at a number that is free, as dup2(2) does.
+    pub(crate) fn install_at(&mut self, fd: Fd, object: Object) {
+        let number = usize::try_from(fd.as_raw()).expect("the number was found to be allowed");
+        if number >= self.descriptors.len() {
+            self.descriptors.resize(number + 1, None);
+        }
+        self.descriptors[number] = Some(object);
+        self.taken.insert(number);
+    }
+
+    /// Whether the number stays open over exec(2): `FD_CLOEXEC` is off.
+    pub(crate) fn is_kept_on_exec(&self, fd: Fd) -> bool {
+        self.kept_on_exec.contains(&fd.as_raw())
+    }
+
+    /// Sets or clears `FD_CLOEXEC`.
+    pub(crate) fn set_kept_on_exec(&mut self, fd: Fd, kept: bool) {
+        if kept {
+            self.kept_on_exec.insert(fd.as_raw());
+        } else {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
     }
 
     pub(crate) fn remove(&mut self, fd: Fd) -> Option<Object> {
@@ -61,7 +99,14 @@ impl Process {
             return None;
         }
         self.descriptors[number] = None;
-        self.lowest = self.lowest.min(number);
+        self.taken.remove(number);
+        // No free number at the end, so that the table's length is its height.
+        while self.descriptors.last() == Some(&None) {
+            self.descriptors.pop();
+        }
+        if !self.kept_on_exec.is_empty() {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
         Some(object)
     }
 
@@ -76,11 +121,18 @@ impl Process {
 
     /// One above the highest number in use.
     pub(crate) fn height(&self) -> usize {
-        self.descriptors.iter().rposition(Option::is_some).map_or(0, |number| number + 1)
+        self.descriptors.len()
     }
 }
 
 impl World {
+    /// The process that a thread belongs to.
+    #[inline]
+    pub(crate) fn process_of(&mut self, thread: u32) -> &mut Process {
+        let host = self.threads[thread as usize].host;
+        &mut self.hosts[host as usize].process
+    }
+
     /// The object behind a descriptor; a number that is not open is an error of the caller's.
     #[inline]
     pub(crate) fn object(&mut self, thread: u32, fd: Fd) -> Result<Object, Errno> {
@@ -117,12 +169,14 @@ impl World {
     /// Whether a creating call may go on: the descriptor limit, and the rare errors of exhausted systems.
     pub(crate) fn may_create(&mut self, thread: u32) -> Result<(), Errno> {
         let host = self.threads[thread as usize].host;
-        if self.hosts[host as usize].process.lowest_free().is_none() {
+        if self.hosts[host as usize].process.lowest_free(&self.work).is_none() {
             return Err(Errno::EMFILE);
         }
-        if self.fault(FaultKind::CreationErrors, host) {
-            let errors = [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-            return Err(errors[self.draw_for(FaultKind::CreationErrors, "which error", host, 3) as usize]);
+        let error = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM])
+        };
+        if let Some(error) = self.fault_with(FaultKind::CreationErrors, host, error) {
+            return Err(error);
         }
         self.maybe_lower_limit(host);
         Ok(())
@@ -132,18 +186,22 @@ impl World {
     pub(crate) fn install(&mut self, thread: u32, object: Object) -> Fd {
         let host = self.threads[thread as usize].host;
         let process = &mut self.hosts[host as usize].process;
-        process.install(object).expect("a free number was found before the object was made")
+        process.install(object, &self.work).expect("a free number was found before the object was made")
     }
 
     /// Lowers the limit to just above what is open, for some time. The call under way still succeeds.
     fn maybe_lower_limit(&mut self, host: u32) {
         let process = &self.hosts[host as usize].process;
-        if process.limit < process.limit_at_rest || !self.fault(FaultKind::DescriptorLimits, host) {
+        if process.limit < process.limit_at_rest {
             return;
         }
-        let spare = 1 + self.draw_for(FaultKind::DescriptorLimits, "descriptors left", host, 3) as usize;
-        let most_ns = 200_000_000;
-        let lasts_ns = 1_000_000 + self.draw_for(FaultKind::DescriptorLimits, "how long", host, most_ns);
+        let squeeze = |details: &mut Details<'_>| {
+            let spare = 1 + details.draw("descriptors left", 3) as usize;
+            (spare, 1_000_000 + details.draw("how long", 200_000_000))
+        };
+        let Some((spare, lasts_ns)) = self.fault_with(FaultKind::DescriptorLimits, host, squeeze) else {
+            return;
+        };
         let process = &mut self.hosts[host as usize].process;
         process.limit = (process.height() + spare).min(process.limit_at_rest);
         let limit = process.limit;

@@ -43,7 +43,7 @@ impl SimSyscalls {
 
     /// Carries out one call that does not sleep.
     #[inline]
-    fn call<R>(
+    pub(crate) fn call<R>(
         &mut self,
         call: CallKind,
         fd: i32,
@@ -52,8 +52,9 @@ impl SimSyscalls {
         value: impl FnOnce(&R) -> u64,
     ) -> Result<R, Errno> {
         let mut world = self.world.enter(self.thread);
-        let began = world.now;
+        let (began, steps) = (world.now, world.work.steps());
         let result = carry_out(&mut world, self.thread.0);
+        world.work.end_call(steps);
         let outcome = match &result {
             Ok(result) => Outcome::Value(value(result)),
             Err(error) => Outcome::Error(*error),
@@ -75,7 +76,9 @@ impl SimSyscalls {
         let mut world = self.world.enter(self.thread);
         let sleep = world.threads[self.thread.0 as usize].sleep;
         let (began, arguments) = sleep.map_or((world.now, arguments), |sleep| (sleep.began, sleep.arguments));
+        let steps = world.work.steps();
         let result = carry_out(&mut world, self.thread.0);
+        world.work.end_call(steps);
         let outcome = match result {
             Ok(Wait::Parked) => return result,
             Ok(Wait::Ready(count)) => Outcome::Value(count as u64),
@@ -94,9 +97,9 @@ impl SimSyscalls {
 
     #[inline]
     fn leave(&self, mut world: RefMut<'_, World>) {
-        if world.may_run_actor_early(self.thread.0) {
+        if let Some(actor) = world.draw_early_actor(self.thread) {
             drop(world);
-            self.world.run_early_actor(self.thread);
+            self.world.run_actor(actor);
         }
     }
 
@@ -179,7 +182,8 @@ fn words_of_kevent(event: &Kevent) -> String {
     format!("{of} {flags}, data {data}{note} for {token}")
 }
 
-fn nothing<R>(_: &R) -> u64 {
+/// The value of a call that answers none.
+pub(crate) fn nothing<R>(_: &R) -> u64 {
     0
 }
 
@@ -388,7 +392,8 @@ impl SimSyscalls {
     }
 }
 
-fn number(fd: &Fd) -> u64 {
+/// The value of a call that answers a descriptor.
+pub(crate) fn number(fd: &Fd) -> u64 {
     u64::from(fd.as_raw().cast_unsigned())
 }
 

@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The longest segment, as segmentation offload makes them.
 const SEGMENT_BYTES_MAX: u64 = 65_536;
@@ -34,7 +34,7 @@ impl World {
         if let Some(entry) = self.connections.get_mut(connection) {
             let stream = &mut entry.streams[incoming];
             if stream.readable() > 0 {
-                let count = stream.read_into(buffer);
+                let count = stream.read_into(buffer, &mut self.rings);
                 let owes = stream.owes_window_update() && !stream.cut;
                 self.spend(thread, cost::RECV_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
                 self.progress(thread);
@@ -98,7 +98,8 @@ impl World {
         let mut left = count;
         for segment in segments {
             let taken = segment.len().min(left);
-            stream.write(&segment[..taken]);
+            stream.write(&segment[..taken], &mut self.rings);
+            self.work.add(1);
             left -= taken;
             if left == 0 {
                 break;
@@ -147,6 +148,7 @@ impl World {
     pub(crate) fn transmit(&mut self, connection: u32, side: usize) {
         let entity = connection * 2 + side as u32;
         loop {
+            self.work.add(1);
             let stream = &self.connections[connection].streams[side];
             if stream.aborted || stream.cut || stream.sent >= stream.end() {
                 return;
@@ -160,9 +162,10 @@ impl World {
                 self.expect_stream_ack(connection, side);
                 return;
             }
-            if length > 1 && self.fault(FaultKind::SplitSegments, entity) {
-                let shorter =
-                    self.draw_for(FaultKind::SplitSegments, "where a segment is cut", entity, length - 1);
+            let cut = |details: &mut Details<'_>| details.draw("where a segment is cut", length - 1);
+            if length > 1
+                && let Some(shorter) = self.fault_with(FaultKind::SplitSegments, entity, cut)
+            {
                 end -= shorter;
             }
             let at = self.arrival(connection, side);
@@ -211,9 +214,10 @@ impl World {
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
         }
-        if self.fault(FaultKind::FailedConnections, connection) {
-            let which = self.draw_for(FaultKind::FailedConnections, "which error", connection, 2);
-            let error = [Errno::ETIMEDOUT, Errno::EHOSTUNREACH][which as usize];
+        let failure = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH, Errno::ENETUNREACH])
+        };
+        if let Some(error) = self.fault_with(FaultKind::FailedConnections, connection, failure) {
             self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
             self.excuse_connection(connection, Excuse::Injected);
             self.end_socket(receiver, Some(error));
@@ -307,7 +311,7 @@ impl World {
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let stream = &mut entry.streams[side];
         stream.ack_event = false;
-        stream.settle(self.now);
+        stream.settle(self.now, &self.work);
         let sender = entry.sockets[side];
         self.transmit(connection, side);
         if sender != NONE {

@@ -39,12 +39,19 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn remove(&mut self, watch: Watch) {
+    /// Answers how many it looked at.
+    fn remove(&mut self, watch: Watch) -> usize {
         if self.first == Some(watch) {
             self.first = None;
-        } else {
-            self.more.retain(|other| *other != watch);
+            return 1;
         }
+        let steps = 1 + self.more.len();
+        self.more.retain(|other| *other != watch);
+        steps
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Watch> + '_ {
+        self.first.iter().chain(&self.more).copied()
     }
 
     /// The `n`-th to be woken: the last one registered comes first (E36).
@@ -73,6 +80,7 @@ impl World {
                 Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => return,
             };
             let Some(watch) = watchers.nth(n) else { return };
+            self.work.add(1);
             match watch.set {
                 Object::Epoll(epoll) => self.epoll_callback(epoll, watch.item, key),
                 Object::Kqueue(kqueue) => self.knote_callback(kqueue, watch.item, key),
@@ -91,7 +99,15 @@ impl World {
         }
     }
 
-    /// Removes every registration of an object whose last descriptor was closed (E8, K37).
+    /// Takes one registration off its object.
+    pub(crate) fn unwatch(&mut self, object: Object, watch: Watch) {
+        if let Some(watchers) = self.watchers(object) {
+            let steps = watchers.remove(watch);
+            self.work.add(steps);
+        }
+    }
+
+    /// Removes every registration of an object whose last descriptor was closed (E8).
     pub(crate) fn forget_registrations(&mut self, object: Object) {
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(0)) {
             match watch.set {
