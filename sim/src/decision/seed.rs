@@ -123,12 +123,12 @@ mod tests {
         };
         assert_eq!(draws(0, Domain::Setup, 1 << 32), GOLDEN_SETUP);
         assert_eq!(draws(0x51ed, Domain::Network, 1000), GOLDEN_NETWORK);
-        assert_eq!(draws(u64::MAX, Domain::Spare, u64::MAX), GOLDEN_SPARE);
+        assert_eq!(draws(u64::MAX, Domain::Processes, u64::MAX), GOLDEN_PROCESSES);
     }
 
     const GOLDEN_SETUP: [u64; 4] = [3_214_201_139, 980_649_845, 1_028_062_992, 398_895_907];
     const GOLDEN_NETWORK: [u64; 4] = [162, 881, 19, 313];
-    const GOLDEN_SPARE: [u64; 4] = [
+    const GOLDEN_PROCESSES: [u64; 4] = [
         7_435_046_448_521_107_199,
         11_437_859_007_559_117_887,
         11_346_901_410_187_134_505,
