@@ -224,6 +224,9 @@ impl World {
         let domain = FaultKind::LateWaits.domain();
         let slack_ns =
             self.decisions.draw(domain, Site("within the timer slack"), thread, slack_ns(timeout_ns) + 1);
+        if slack_ns > 0 {
+            self.faults.add(FaultKind::LateWaits);
+        }
         let late = |details: &mut Details<'_>| details.draw("how late", 20_000_000);
         let late_ns = self.fault_with(FaultKind::LateWaits, thread, late).unwrap_or(0);
         if self.swarm.is_suppressed(FaultKind::LateWaits) { 0 } else { slack_ns + late_ns }

@@ -14,6 +14,7 @@ use crate::actor::{Actor, ActorId, ActorSlot};
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
@@ -102,6 +103,7 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) descriptions: Descriptions,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
@@ -164,6 +166,7 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            descriptions: Descriptions::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),

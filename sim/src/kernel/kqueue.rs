@@ -197,6 +197,23 @@ impl World {
         }
     }
 
+    /// A number is closed: its knotes go at once, even if the file lives on through another number (K37).
+    pub(crate) fn knotes_of_number_removed(&mut self, thread: u32, object: Object, fd: Fd) {
+        let host = self.threads[thread as usize].host;
+        let number = u64::from(fd.as_raw().cast_unsigned());
+        while let Some(watchers) = self.watchers(object) {
+            let watches: Vec<Watch> = watchers.iter().collect();
+            let found = watches.into_iter().find_map(|watch| {
+                let Object::Kqueue(kqueue) = watch.set else { return None };
+                let entry = &self.kqueues[kqueue];
+                let matches = entry.host == host && entry.knotes[watch.item].ident == number;
+                matches.then_some((kqueue, watch.item))
+            });
+            let Some((kqueue, item)) = found else { return };
+            self.knote_remove(kqueue, item);
+        }
+    }
+
     /// Applies one change (K1 to K8).
     fn apply_change(&mut self, thread: u32, kqueue: u32, change: &Kevent) -> Result<(), Errno> {
         self.spend(thread, cost::CONTROL);

@@ -1,5 +1,7 @@
 //! A process's descriptor table.
 
+use std::collections::BTreeSet;
+
 use reactor::sys::{Errno, Fd};
 
 use super::Object;
@@ -13,6 +15,8 @@ const FIRST: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Process {
     descriptors: Vec<Option<Object>>,
+    /// Numbers without `FD_CLOEXEC`, which belongs to the number (T81). The loop's calls all set it.
+    kept_on_exec: BTreeSet<i32>,
     /// No number below it is free.
     lowest: usize,
     /// The descriptor limit: numbers are below it.
@@ -25,6 +29,7 @@ impl Process {
     pub(crate) fn new(limit: usize) -> Process {
         Process {
             descriptors: vec![Some(Object::Standard); FIRST],
+            kept_on_exec: BTreeSet::new(),
             lowest: FIRST,
             limit,
             limit_at_rest: limit,
@@ -54,6 +59,34 @@ impl Process {
         Some(Fd::from_raw(i32::try_from(number).expect("the limit is far below")))
     }
 
+    /// Whether the limit allows this number.
+    pub(crate) fn allows(&self, fd: Fd) -> bool {
+        usize::try_from(fd.as_raw()).is_ok_and(|number| number < self.limit)
+    }
+
+    /// Puts an object at a number that is free, as dup2(2) does.
+    pub(crate) fn install_at(&mut self, fd: Fd, object: Object) {
+        let number = usize::try_from(fd.as_raw()).expect("the number was found to be allowed");
+        if number >= self.descriptors.len() {
+            self.descriptors.resize(number + 1, None);
+        }
+        self.descriptors[number] = Some(object);
+    }
+
+    /// Whether the number stays open over exec(2): `FD_CLOEXEC` is off.
+    pub(crate) fn is_kept_on_exec(&self, fd: Fd) -> bool {
+        self.kept_on_exec.contains(&fd.as_raw())
+    }
+
+    /// Sets or clears `FD_CLOEXEC`.
+    pub(crate) fn set_kept_on_exec(&mut self, fd: Fd, kept: bool) {
+        if kept {
+            self.kept_on_exec.insert(fd.as_raw());
+        } else {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
+    }
+
     pub(crate) fn remove(&mut self, fd: Fd) -> Option<Object> {
         let object = self.get(fd)?;
         let number = usize::try_from(fd.as_raw()).ok()?;
@@ -61,6 +94,9 @@ impl Process {
             return None;
         }
         self.descriptors[number] = None;
+        if !self.kept_on_exec.is_empty() {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
         self.lowest = self.lowest.min(number);
         Some(object)
     }
@@ -81,6 +117,13 @@ impl Process {
 }
 
 impl World {
+    /// The process that a thread belongs to.
+    #[inline]
+    pub(crate) fn process_of(&mut self, thread: u32) -> &mut Process {
+        let host = self.threads[thread as usize].host;
+        &mut self.hosts[host as usize].process
+    }
+
     /// The object behind a descriptor; a number that is not open is an error of the caller's.
     #[inline]
     pub(crate) fn object(&mut self, thread: u32, fd: Fd) -> Result<Object, Errno> {
