@@ -38,12 +38,13 @@ pub enum Control {
 }
 
 /// One call of a generated script. Sizes in bytes, times in milliseconds.
+#[allow(missing_docs, reason = "the fields are the arguments of the calls, by their names")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Call {
     /// A non-blocking TCP socket.
     Socket { to: Slot },
     /// A TCP socket bound to a free port of the script's address, listening.
-    Listener { to: Slot, backlog: i32 },
+    Listener { to: Slot, backlog: u32 },
     /// An address where nobody listens; takes no descriptor.
     DeadPort { to: Slot },
     /// `dup(2)`.
@@ -57,7 +58,7 @@ pub enum Call {
     /// `bind(2)` to the script's address, port 0.
     Bind { at: Slot },
     /// `listen(2)`.
-    Listen { at: Slot, backlog: i32 },
+    Listen { at: Slot, backlog: u32 },
     /// `connect(2)` to where the descriptor of a place listens, or listened, or to a dead port.
     Connect { at: Slot, to: Slot },
     /// `connect(2)` with `AF_UNSPEC`.

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use reactor::sys::{EpollMask, Errno, Family, Fd, SocketOption};
+use reactor::sys::{
+    EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Shutdown, SocketOption, Wait,
+};
 
 use super::call::{Call, Control, Slot, content};
 use super::observation::Observation;
-use crate::script::probe::{Answer, MessageFlags, PRI, PollEntry, Probe, SocketKind, WideOption};
+use crate::script::probe::{Answer, MessageFlags, PRI, PollEntry, Probe, WideOption};
 
 /// How many descriptor numbers beyond the first free one a script can come to.
 const RANKS: usize = 64;
@@ -35,7 +37,7 @@ impl Ranks {
         let mut numbers = Vec::with_capacity(RANKS);
         let mut open = Vec::with_capacity(RANKS);
         while numbers.len() < RANKS {
-            let fd = probe.eventfd_wide(0, false)?;
+            let fd = probe.eventfd()?;
             numbers.push(fd.as_raw());
             open.push(fd);
         }
@@ -137,7 +139,7 @@ impl<'a, P: Probe> Performer<'a, P> {
                 let fd = self.probe.socket(Family::V4)?;
                 let observation = self.bound(to, fd);
                 self.probe.bind(fd, &self.any_port())?;
-                self.probe.listen_wide(fd, backlog)?;
+                self.probe.listen(fd, backlog)?;
                 self.addresses[to.index()] = self.probe.getsockname(fd).ok();
                 Some(observation)
             }
@@ -173,7 +175,7 @@ impl<'a, P: Probe> Performer<'a, P> {
             }
             Call::Listen { at, backlog } => {
                 let fd = at!(at);
-                self.probe.listen_wide(fd, backlog)?;
+                self.probe.listen(fd, backlog)?;
                 self.addresses[at.index()] = self.probe.getsockname(fd).ok();
                 Some(Observation::Done)
             }
@@ -201,7 +203,13 @@ impl<'a, P: Probe> Performer<'a, P> {
             }
             Call::Shutdown { at, how } => {
                 let fd = at!(at);
-                self.probe.shutdown_wide(fd, how).map(done)?
+                match how {
+                    0 => self.probe.shutdown(fd, Shutdown::Read),
+                    1 => self.probe.shutdown(fd, Shutdown::Write),
+                    2 => self.probe.shutdown(fd, Shutdown::Both),
+                    how => self.probe.shutdown_wide(fd, how),
+                }
+                .map(done)?
             }
             Call::Get { at, option } => {
                 let fd = at!(at);
@@ -242,14 +250,15 @@ impl<'a, P: Probe> Performer<'a, P> {
                 Some(self.drain(fd, exact))
             }
             Call::Eventfd { to, initial, semaphore } => {
-                let fd = self.probe.eventfd_wide(initial, semaphore)?;
+                let fd = match (initial, semaphore) {
+                    (0, false) => self.probe.eventfd()?,
+                    _ => self.probe.eventfd_wide(initial, semaphore)?,
+                };
                 Some(self.bound(to, fd))
             }
             Call::ReadNumber { at } => {
                 let fd = at!(at);
-                let bytes = self.probe.read(fd, 8)?;
-                let bytes = <[u8; 8]>::try_from(bytes).map_err(|_| Errno::EINVAL)?;
-                Some(Observation::Number(i64::from_ne_bytes(bytes)))
+                Some(Observation::Number(self.probe.read_eventfd(fd)?.cast_signed()))
             }
             Call::WriteNumber { at, number: word } => {
                 let fd = at!(at);
@@ -286,13 +295,13 @@ impl<'a, P: Probe> Performer<'a, P> {
             }
             Call::Control { epoll, operation, at, mask } => {
                 let (epoll, fd) = (at!(epoll), at!(at));
-                let number = match operation {
-                    Control::Add => 1,
-                    Control::Delete => 2,
-                    Control::Modify => 3,
+                let operation = match operation {
+                    Control::Add => EpollOperation::Add,
+                    Control::Delete => EpollOperation::Delete,
+                    Control::Modify => EpollOperation::Modify,
                 };
-                let event = (operation != Control::Delete).then_some((mask, u64::from(at.0)));
-                self.probe.epoll_ctl_wide(epoll, number, fd, event).map(done)?
+                let mask = EpollMask::from_bits_retain(mask);
+                self.probe.epoll_ctl(epoll, operation, fd, mask, u64::from(at.0)).map(done)?
             }
             Call::Wait { epoll, room, timeout_ms } => {
                 let fd = at!(epoll);
@@ -312,7 +321,7 @@ impl<'a, P: Probe> Performer<'a, P> {
                 Some(Observation::Events(events.map(|(&(slot, _), found)| (slot, found.bits)).collect()))
             }
             Call::Limit { spare } => {
-                let fd = self.probe.eventfd_wide(0, false)?;
+                let fd = self.probe.eventfd()?;
                 self.probe.close(fd)?;
                 let rank = self.ranks.of(fd) as usize + usize::from(spare);
                 let limit = self.ranks.numbers.get(rank).copied().ok_or(Errno::EINVAL)?;
@@ -371,24 +380,37 @@ impl<'a, P: Probe> Performer<'a, P> {
         }
     }
 
+    /// A wait that does not sleep is the seam's call; only the wide one returns in the simulated kernel when it has slept.
     fn wait(&mut self, epoll: Fd, room: u8, timeout_ms: u8) -> Answer<Observation> {
+        if timeout_ms == 0 {
+            return self.look(epoll, room);
+        }
         let began = self.probe.clock_gettime();
         let events = self.probe.epoll_wait_wide(epoll, i32::from(room), i32::from(timeout_ms))?;
-        if events.is_empty() && timeout_ms > 0 {
-            let ended = self.probe.clock_gettime();
-            if ended.as_ns().saturating_sub(began.as_ns()) < u64::from(timeout_ms) * 1_000_000 {
-                return Ok(Observation::EmptyTooEarly);
-            }
+        let waited_ns = self.probe.clock_gettime().as_ns().saturating_sub(began.as_ns());
+        if events.is_empty() && waited_ns < u64::from(timeout_ms) * 1_000_000 {
+            return Ok(Observation::EmptyTooEarly);
         }
-        Ok(events_of(&events))
+        Ok(events_of(events.into_iter()))
+    }
+
+    fn look(&mut self, epoll: Fd, room: u8) -> Answer<Observation> {
+        let mut events = [EpollEvent::default(); u8::MAX as usize];
+        match self.probe.epoll_wait(epoll, &mut events[..usize::from(room)], 0)? {
+            Wait::Ready(count) => {
+                Ok(events_of(events[..count].iter().map(|event| (event.events, event.data))))
+            }
+            Wait::Parked => Err(Errno::EAGAIN),
+        }
     }
 
     fn bits(&mut self, at: Slot, fd: Fd) -> Answer<Observation> {
         let epoll = self.probe.epoll_create1()?;
-        let added = self.probe.epoll_ctl_wide(epoll, 1, fd, Some((FULL, u64::from(at.0))));
-        let found = added.and_then(|()| self.probe.epoll_wait_wide(epoll, 1, 0));
+        let mask = EpollMask::from_bits_retain(FULL);
+        let added = self.probe.epoll_ctl(epoll, EpollOperation::Add, fd, mask, u64::from(at.0));
+        let found = added.and_then(|()| self.look(epoll, 1));
         self.probe.close(epoll)?;
-        Ok(events_of(&found?))
+        found
     }
 }
 
@@ -396,6 +418,6 @@ fn some(count: u64) -> Observation {
     if count == 0 { Observation::None } else { Observation::Some }
 }
 
-fn events_of(events: &[(u32, u64)]) -> Observation {
-    Observation::Events(events.iter().map(|&(bits, data)| (Slot(data as u8), bits)).collect())
+fn events_of(events: impl Iterator<Item = (u32, u64)>) -> Observation {
+    Observation::Events(events.map(|(bits, data)| (Slot(data as u8), bits)).collect())
 }
