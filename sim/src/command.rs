@@ -1,6 +1,5 @@
 //! What can be asked for, and how the process ends.
 
-#[cfg(target_os = "linux")]
 mod conform;
 mod faults;
 mod list;
@@ -49,8 +48,7 @@ enum Verb {
     List,
     /// Lists the kinds of fault: what each does, why it is legal, under which kernels, how often
     Faults(faults::Arguments),
-    /// Makes system calls at random on the live kernel and on the simulated one, and compares
-    #[cfg(target_os = "linux")]
+    /// Runs scripts of system calls on the live kernel and on the simulated one
     Conform(conform::Arguments),
     /// Sweeps seeds, and reports the runs that fail
     #[command(after_help = EXAMPLES)]
@@ -182,7 +180,6 @@ pub(crate) fn main() -> ExitCode {
     let ended = match &line.verb {
         Verb::List => list::list(),
         Verb::Faults(arguments) => faults::faults(arguments),
-        #[cfg(target_os = "linux")]
         Verb::Conform(arguments) => conform::conform(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),

@@ -8,6 +8,7 @@ use super::compare::{Outcome, Reference};
 use super::explained;
 use super::generate;
 use super::shrink::{Shrunk, shrink};
+use super::text::script_text;
 use crate::decision::Decisions;
 use crate::decision::seed::seed_of_run;
 use crate::script::probe::Probe;
@@ -37,6 +38,14 @@ pub struct Found {
     pub shrunk: Shrunk,
     /// How many scripts showed it.
     pub count: u64,
+}
+
+impl Found {
+    /// The shrunk script as a file, with the live kernel's answers as what must be answered.
+    pub fn script(&self, title: &str) -> String {
+        let Shrunk { calls, answers, .. } = &self.shrunk;
+        script_text(title, calls, answers)
+    }
 }
 
 /// What came of a campaign.

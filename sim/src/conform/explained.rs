@@ -28,3 +28,15 @@ pub const TABLE: &[Explained] = &[];
 pub fn explanation(calls: &[Call], difference: &Difference) -> Option<usize> {
     TABLE.iter().position(|explained| (explained.fits)(calls, difference))
 }
+
+/// The table as text, for people.
+pub fn table() -> String {
+    let mut text = String::new();
+    for Explained { name, fact, pattern, reason, errs, .. } in TABLE {
+        text += &format!("{name} ({fact})\n  differs  {pattern}\n  reason   {reason}\n  errs     {errs}\n\n");
+    }
+    if text.is_empty() {
+        text += "no difference needs a reason\n";
+    }
+    text
+}

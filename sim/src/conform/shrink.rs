@@ -1,7 +1,8 @@
 //! Makes a script that shows a difference shorter and plainer, as long as it still shows one of the same sort.
 
 use super::call::Call;
-use super::compare::{Difference, Outcome, Reference};
+use super::compare::{Difference, Outcome, Reference, observe_simulated};
+use super::observation::Observation;
 use crate::script::probe::Probe;
 use crate::world::WorldOptions;
 
@@ -13,6 +14,8 @@ const ATTEMPTS_MAX: usize = 1_500;
 pub struct Shrunk {
     /// The calls that are left.
     pub calls: Vec<Call>,
+    /// What the live kernel answers.
+    pub answers: Vec<Observation>,
     /// What they show.
     pub difference: Difference,
 }
@@ -33,13 +36,16 @@ pub fn shrink<P: Probe>(
 ) -> Shrunk {
     // What comes after the difference does not matter.
     let calls = calls[..=difference.step].to_vec();
-    let mut shrinker = Shrinker { reference, options, best: Shrunk { calls, difference }, attempts: 0 };
+    let mut shrinker = Shrinker { reference, options, best: Shrunk { calls, answers: Vec::new(), difference }, attempts: 0 };
     loop {
         let before = shrinker.best.clone();
         shrinker.delete();
         shrinker.simplify();
         if shrinker.best == before || shrinker.attempts >= ATTEMPTS_MAX {
-            return shrinker.best;
+            let mut shrunk = shrinker.best;
+            shrunk.answers = observe_simulated(&shrunk.calls[..shrunk.difference.step], options);
+            shrunk.answers.push(shrunk.difference.live.clone());
+            return shrunk;
         }
     }
 }
@@ -54,7 +60,7 @@ impl<P: Probe> Shrinker<'_, P> {
         match self.reference.compare(&calls, self.options) {
             Outcome::Different(difference) if difference.is_like(&self.best.difference) => {
                 let calls = calls[..=difference.step].to_vec();
-                self.best = Shrunk { calls, difference };
+                self.best = Shrunk { calls, answers: Vec::new(), difference };
                 true
             }
             _ => false,
