@@ -79,6 +79,9 @@ impl SimSyscalls {
         let steps = world.work.steps();
         let result = carry_out(&mut world, self.thread.0);
         world.work.end_call(steps);
+        if world.ledger.is_some() {
+            world.audit_waited(fd, self.thread.0);
+        }
         let outcome = match result {
             Ok(Wait::Parked) => return result,
             Ok(Wait::Ready(count)) => Outcome::Value(count as u64),
