@@ -69,5 +69,7 @@ pub(super) fn conform(arguments: &Arguments) -> Result<u8, Trouble> {
     #[cfg(target_os = "linux")]
     return generated::run(arguments);
     #[cfg(not(target_os = "linux"))]
-    Err(Trouble::Usage("generated scripts need a live Linux kernel; name FILES to run on the simulated ones".to_owned()))
+    Err(Trouble::Usage(
+        "generated scripts need a live Linux kernel; name FILES to run on the simulated ones".to_owned(),
+    ))
 }

@@ -171,6 +171,20 @@ impl Call {
         }
     }
 
+    /// What a kernel must have for it: its verb, or the part of it that is asked for.
+    pub const fn capability(&self) -> &'static str {
+        match self {
+            Call::Shutdown { how, .. } if *how < 0 || *how > 2 => "shutdown of a side that does not exist",
+            Call::Receive { peek: true, .. } => "recv peek",
+            Call::Wait { timeout_ms: 1.., .. } => "wait with a timeout",
+            Call::Eventfd { semaphore: true, .. } => "eventfd semaphore",
+            Call::Eventfd { initial: 1.., .. } => "eventfd with a start",
+            Call::Get { option, .. } => option_name(*option),
+            Call::Control { mask, .. } if *mask & EXCLUSIVE != 0 => "EXCLUSIVE",
+            call => call.verb(),
+        }
+    }
+
     /// The places that it fills.
     pub fn makes(&self) -> Vec<Slot> {
         match *self {
@@ -297,7 +311,9 @@ impl fmt::Display for Call {
             Call::Receive { at, length, peek } => {
                 write!(f, " {at} {length}{}", if *peek { " peek" } else { "" })
             }
-            Call::Send { at, length, .. } | Call::Write { at, length } => write!(f, " {at} {}", Content(*length)),
+            Call::Send { at, length, .. } | Call::Write { at, length } => {
+                write!(f, " {at} {}", Content(*length))
+            }
             Call::SendSegments { at, segments, length } => write!(f, " {at} {segments} {length}"),
             Call::Eventfd { initial, semaphore, .. } => {
                 write!(f, " {initial}{}", if *semaphore { " semaphore" } else { "" })

@@ -59,7 +59,7 @@ pub struct Report {
     pub verbs: BTreeMap<&'static str, u64>,
     /// Scripts on which the live kernel contradicted itself.
     pub unstable: u64,
-    /// Calls that were left out, by their verbs, since one side lacks them.
+    /// Calls that were left out, by what one side lacks.
     pub lacking: BTreeMap<&'static str, u64>,
     /// How often each entry of [`explained::TABLE`] explained a difference.
     pub explained: Vec<u64>,
@@ -106,9 +106,9 @@ impl Campaign {
         report.scripts += 1;
         let difference = loop {
             calls.retain(|call| {
-                let has = !lacking.contains(call.verb());
+                let has = !lacking.contains(call.capability());
                 if !has {
-                    *report.lacking.entry(call.verb()).or_default() += 1;
+                    *report.lacking.entry(call.capability()).or_default() += 1;
                 }
                 has
             });
@@ -119,8 +119,8 @@ impl Campaign {
                     report.unstable += 1;
                     return;
                 }
-                Outcome::Lacking(verb) => {
-                    lacking.insert(verb);
+                Outcome::Lacking(capability) => {
+                    lacking.insert(capability);
                 }
             }
         };

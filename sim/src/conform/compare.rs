@@ -82,7 +82,7 @@ pub enum Outcome {
     Same,
     /// The live kernel contradicted itself: it says nothing about the simulated one.
     Unstable,
-    /// A call is lacking on one side, by its verb.
+    /// A call is lacking on one side, by its capability.
     Lacking(&'static str),
     /// The simulated kernel answered otherwise than the live one did each time.
     Different(Difference),
@@ -111,7 +111,12 @@ impl<P: Probe> Reference<P> {
     /// What the making of descriptors answers.
     pub fn new(mut probe: P, repetitions: usize) -> Result<Reference<P>, reactor::sys::Errno> {
         let ranks = Ranks::measure(&mut probe)?;
-        Ok(Reference { probe, ranks, next_host: std::process::id() % HOST_COUNT, repetitions: repetitions.max(1) })
+        Ok(Reference {
+            probe,
+            ranks,
+            next_host: std::process::id() % HOST_COUNT,
+            repetitions: repetitions.max(1),
+        })
     }
 
     /// Another address for each script, so that ports in TIME_WAIT are never in the way (T6).
@@ -137,7 +142,7 @@ impl<P: Probe> Reference<P> {
         let simulated = observe_simulated(calls, options);
         for (call, (live, simulated)) in calls.iter().zip(live.iter().zip(&simulated)) {
             if live.is_unsupported() || simulated.is_unsupported() {
-                return Outcome::Lacking(call.verb());
+                return Outcome::Lacking(call.capability());
             }
             if live != simulated {
                 break;

@@ -222,8 +222,8 @@ impl Generator<'_> {
             Action::Modify => self.control(Control::Modify, None),
             Action::Delete => self.control(Control::Delete, None),
             Action::Drain => self.drain(),
-            Action::Fill => self.fill(false),
-            Action::Flood => self.fill(true),
+            Action::Fill => self.fill(),
+            Action::Flood => self.flood(),
             Action::Shutdown => self.shutdown(),
             Action::Close | Action::Reset => self.close(action == Action::Reset),
             Action::Pair => self.pair(),
@@ -336,20 +336,31 @@ impl Generator<'_> {
         self.push(Call::Drain { at, exact })
     }
 
-    fn fill(&mut self, at_once: bool) -> Option<()> {
+    /// A stream whose other end is known, and that nothing has filled.
+    fn fillable(&mut self) -> Option<(Slot, usize)> {
         let at = self.place(|file| {
             file.kind == Kind::Tcp && file.started && !file.wild && !file.filled && file.peer.is_some()
         })?;
         let file = self.sketch.file(at)?;
-        if self.sketch.is_flooded(file) {
-            return None;
-        }
+        (!self.sketch.is_flooded(file)).then_some((at, file))
+    }
+
+    fn fill(&mut self) -> Option<()> {
+        let (at, file) = self.fillable()?;
         self.sketch.files[file].filled = true;
-        if at_once {
-            self.push(Call::Send { at, length: FLOOD_BYTES, exact: false })
-        } else {
-            self.push(Call::Fill { at })
-        }
+        self.push(Call::Fill { at })
+    }
+
+    /// One send that is cut short. How much room is left afterwards is not compared, so the other end takes everything
+    /// at once; what is left is the shortage, and the edge that it owes.
+    fn flood(&mut self) -> Option<()> {
+        let (at, file) = self.fillable()?;
+        let peer = self.sketch.files[file].peer?;
+        let ends = self.sketch.places(|_| true);
+        let end = ends.into_iter().find(|&end| self.sketch.file(end) == Some(peer))?;
+        self.calls.push(Call::Send { at, length: FLOOD_BYTES, exact: false });
+        self.sketch.files[file].filled = true;
+        self.drain_at(end)
     }
 
     fn shutdown(&mut self) -> Option<()> {
@@ -477,7 +488,8 @@ impl Generator<'_> {
     }
 
     fn listen(&mut self) -> Option<()> {
-        let at = self.place(|file| file.kind == Kind::Listener || (file.kind == Kind::Tcp && !file.started))?;
+        let at =
+            self.place(|file| file.kind == Kind::Listener || (file.kind == Kind::Tcp && !file.started))?;
         let backlog = self.pick("backlog", &[8, 1, 0])?;
         let file = self.sketch.file(at)?;
         self.sketch.files[file].kind = Kind::Listener;

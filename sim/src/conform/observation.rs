@@ -77,10 +77,12 @@ impl fmt::Display for Observation {
             Observation::Failed(error) => f.write_str(error.name()),
             Observation::Descriptors(ranks) => write!(f, "descriptor of rank {ranks:?}"),
             Observation::Number(number) => write!(f, "{number}"),
-            Observation::Bytes(bytes) => match bytes.iter().all(u8::is_ascii_lowercase) && bytes.len() <= 40 {
-                true => write!(f, "\"{}\"", String::from_utf8_lossy(bytes)),
-                false => write!(f, "{}", bytes.len()),
-            },
+            Observation::Bytes(bytes) => {
+                match bytes.iter().all(u8::is_ascii_lowercase) && bytes.len() <= 40 {
+                    true => write!(f, "\"{}\"", String::from_utf8_lossy(bytes)),
+                    false => write!(f, "{}", bytes.len()),
+                }
+            }
             Observation::Some => f.write_str(">=1"),
             Observation::None => f.write_str("0"),
             Observation::Drained { count, end } => {

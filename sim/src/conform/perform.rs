@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use reactor::sys::{
-    EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Shutdown, SocketOption, Wait,
-};
+use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Shutdown, SocketOption, Wait};
 
 use super::call::{Call, Control, Slot, content};
 use super::observation::Observation;

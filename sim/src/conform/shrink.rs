@@ -36,7 +36,8 @@ pub fn shrink<P: Probe>(
 ) -> Shrunk {
     // What comes after the difference does not matter.
     let calls = calls[..=difference.step].to_vec();
-    let mut shrinker = Shrinker { reference, options, best: Shrunk { calls, answers: Vec::new(), difference }, attempts: 0 };
+    let mut shrinker =
+        Shrinker { reference, options, best: Shrunk { calls, answers: Vec::new(), difference }, attempts: 0 };
     loop {
         let before = shrinker.best.clone();
         shrinker.delete();

@@ -193,8 +193,9 @@ impl Sketch {
             return;
         }
         self.files[client].started = true;
-        let listening = listener
-            .filter(|&listener| self.files[listener].kind == Kind::Listener && self.files[listener].descriptors > 0);
+        let listening = listener.filter(|&listener| {
+            self.files[listener].kind == Kind::Listener && self.files[listener].descriptors > 0
+        });
         let Some(listener) = listening else {
             self.files[client].dead = true;
             return;

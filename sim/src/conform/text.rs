@@ -21,7 +21,9 @@ pub fn script_text(title: &str, calls: &[Call], answers: &[Observation]) -> Stri
             Observation::Descriptors(made) => {
                 for (&rank, &slot) in made.iter().zip(&call.makes()) {
                     let earlier = ranks.iter().rev().find(|(known, _)| *known == rank).map(|(_, slot)| *slot);
-                    if let Some(earlier) = earlier.filter(|_| made.len() == 1 && !matches!(call, Call::Dup2 { .. })) {
+                    if let Some(earlier) =
+                        earlier.filter(|_| made.len() == 1 && !matches!(call, Call::Dup2 { .. }))
+                    {
                         if earlier == slot {
                             // The name stands for its new number by now; nothing is left to compare with.
                         } else {

@@ -95,7 +95,13 @@ fn write_scripts(folder: &Path, report: &Report) -> Result<(), Trouble> {
 fn text(out: &mut impl Write, report: &Report, wall_s: f64) -> io::Result<()> {
     for (signature, found) in &report.found {
         writeln!(out, "difference  {signature}")?;
-        writeln!(out, "  first in script {} (seed {}), in {} scripts", found.after, Seed(found.seed), found.count)?;
+        writeln!(
+            out,
+            "  first in script {} (seed {}), in {} scripts",
+            found.after,
+            Seed(found.seed),
+            found.count
+        )?;
         writeln!(out, "  {}\n", found.shrunk.difference)?;
         writeln!(out, "{}", found.script(signature))?;
     }
@@ -170,7 +176,11 @@ fn json(out: &mut impl Write, report: &Report, wall_s: f64) -> io::Result<()> {
         scripts: report.scripts,
         steps: report.steps,
         unstable: report.unstable,
-        explained: TABLE.iter().map(|explained| explained.name).zip(report.explained.iter().copied()).collect(),
+        explained: TABLE
+            .iter()
+            .map(|explained| explained.name)
+            .zip(report.explained.iter().copied())
+            .collect(),
         unexplained: report.found.len(),
         skipped: report.lacking.iter().map(|(verb, count)| (*verb, *count)).collect(),
         wall_s,
