@@ -2,7 +2,7 @@
 //! thread; the handle to it is [`SharedWorld`].
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::port::{EPHEMERAL, TimeWait};
 use crate::kernel::process::Process;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
@@ -70,9 +71,25 @@ pub(crate) struct Host {
     pub(crate) process: Process,
     /// Sockets that hold a port by bind or listen.
     pub(crate) bound: BTreeMap<u16, Vec<u32>>,
-    /// Ports of connections made from here, with their counts.
+    /// Ports of connections made from here, and of remembered ones, with their counts.
     pub(crate) connection_ports: BTreeMap<u16, u32>,
+    /// Connections that are over and keep their addresses, the oldest first.
+    pub(crate) time_wait: VecDeque<TimeWait>,
+    /// First and one past the last port that the kernel chooses by itself.
+    pub(crate) port_range: (u16, u16),
     pub(crate) next_port: u16,
+}
+
+impl Host {
+    /// One user of the port less.
+    pub(crate) fn release_connection_port(&mut self, port: u16) {
+        if let Some(count) = self.connection_ports.get_mut(&port) {
+            *count -= 1;
+            if *count == 0 {
+                self.connection_ports.remove(&port);
+            }
+        }
+    }
 }
 
 /// Everything of one run.
@@ -317,7 +334,9 @@ impl SharedWorld {
             process: Process::new(limit),
             bound: BTreeMap::new(),
             connection_ports: BTreeMap::new(),
-            next_port: 32_768,
+            time_wait: VecDeque::new(),
+            port_range: EPHEMERAL,
+            next_port: EPHEMERAL.0,
         });
         HostId(index)
     }

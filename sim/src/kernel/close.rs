@@ -21,15 +21,13 @@ impl World {
         let result = match self.sockets[id].state {
             State::Listening => {
                 if read {
-                    self.close_listener(id);
-                    self.sockets[id].state = State::Closed;
+                    self.stop_listening(id);
                 }
                 Ok(())
             }
             State::SynSent => {
                 // The attempt is given up (T25).
-                self.make_fresh(id);
-                self.sockets[id].error = Some(Errno::ECONNRESET);
+                self.give_up(id, Some(Errno::ECONNRESET));
                 Ok(())
             }
             State::Closed => {
@@ -47,14 +45,26 @@ impl World {
         result
     }
 
+    /// Back to a fresh socket, which is told of as an error.
+    pub(crate) fn give_up(&mut self, id: u32, error: Option<Errno>) {
+        self.make_fresh(id);
+        if error.is_some() {
+            self.sockets[id].error = error;
+        }
+        self.wake(Object::Socket(id), Key::Error);
+    }
+
+    /// The listener is a fresh socket again; its queue is reset (T41).
+    pub(crate) fn stop_listening(&mut self, id: u32) {
+        self.close_listener(id);
+        self.make_fresh(id);
+    }
+
     fn shut_connection(&mut self, id: u32, read: bool, write: bool, kernel: Kernel) -> Result<(), Errno> {
-        let now = self.now;
+        let over = self.is_over(id);
         let socket = &mut self.sockets[id];
         socket.attempt = Attempt::Known;
         let (connection, outgoing, incoming) = (socket.connection, socket.outgoing(), socket.incoming());
-        let stream = &mut self.connections[connection].streams[outgoing];
-        stream.settle(now);
-        let over = socket.fin_received && stream.fin_acked();
         if over || (kernel == Kernel::Macos && write && socket.send_shut) {
             return Err(Errno::ENOTCONN);
         }
@@ -102,11 +112,11 @@ impl World {
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());
         if socket.state == State::Connected {
-            let (reset_on_close, fin_queued) = (socket.reset_on_close, socket.send_shut);
+            let (linger_s, fin_queued) = (socket.linger_s, socket.send_shut);
             if self.readable(id) > 0 {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);
-            } else if reset_on_close {
+            } else if linger_s == Some(0) {
                 self.excuse_connection(connection, Excuse::ResetOnClose);
                 self.send_reset(connection, outgoing);
             } else if !fin_queued {
@@ -123,7 +133,14 @@ impl World {
         let (connection, side) = (socket.connection, usize::from(socket.side));
         socket.connection = NONE;
         if connection != NONE {
-            self.connections[connection].sockets[side] = NONE;
+            let entry = &mut self.connections[connection];
+            entry.shared[side] = socket.shared;
+            entry.sockets[side] = NONE;
+            // An attempt that is given up leaves nothing behind.
+            entry.streams[side].aborted |= socket.state == State::SynSent;
+            if socket.is_its_own_peer() {
+                entry.sockets[1 - side] = NONE;
+            }
             self.free_if_over(connection);
         }
     }
@@ -223,6 +240,8 @@ impl World {
         if let Some(error) = error {
             socket.error = Some(error);
         }
+        self.release_chosen_port(id);
+        let socket = &self.sockets[id];
         if let Some(entry) = self.connections.get_mut(socket.connection) {
             entry.streams[0].cut = true;
             entry.streams[1].cut = true;
@@ -244,6 +263,7 @@ impl World {
         if entry.sockets != [NONE, NONE] || entry.events > 0 {
             return;
         }
+        self.remember_connection(connection);
         let mut entry = self.connections.remove(connection);
         for stream in &mut entry.streams {
             let storage = stream.take_storage();
@@ -251,13 +271,7 @@ impl World {
                 self.storage.push(storage);
             }
         }
-        let ports = &mut self.hosts[entry.hosts[0] as usize].connection_ports;
-        if let Some(count) = ports.get_mut(&entry.addresses[0].port()) {
-            *count -= 1;
-            if *count == 0 {
-                ports.remove(&entry.addresses[0].port());
-            }
-        }
+        self.hosts[entry.hosts[0] as usize].release_connection_port(entry.addresses[0].port());
     }
 }
 

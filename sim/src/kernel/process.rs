@@ -19,6 +19,8 @@ pub(crate) struct Process {
     pub(crate) limit: usize,
     /// The limit outside of faults.
     pub(crate) limit_at_rest: usize,
+    /// SIGPIPEs that it has got (T63).
+    pub(crate) pipe_signals: u64,
 }
 
 impl Process {
@@ -28,6 +30,7 @@ impl Process {
             lowest: FIRST,
             limit,
             limit_at_rest: limit,
+            pipe_signals: 0,
         }
     }
 
