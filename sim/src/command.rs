@@ -1,5 +1,6 @@
 //! What can be asked for, and how the process ends.
 
+mod faults;
 mod list;
 mod replay;
 mod report;
@@ -10,8 +11,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sim::fault::UnknownFault;
 use sim::runner::RunOptions;
-use sim::{Kernel, Weather, WorkloadKind};
+use sim::{FaultSet, FaultSwitches, Kernel, Weather, WorkloadKind};
 
 /// Exit code for a command line or an input that makes no sense.
 const USAGE: u8 = 2;
@@ -32,6 +34,7 @@ Examples:
   sim run --runs 100000 --workload echo    more of one workload
   sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
   sim run --json | tail -1                 the summary as one object
+  sim run --faults late-waits,lost-syns    only these faults; see `sim faults`
   sim replay 0x00000000000051ed            the calls of one run, readable
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
@@ -42,6 +45,8 @@ Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-dete
 enum Verb {
     /// Lists workloads, kernels, weathers and oracles
     List,
+    /// Lists the kinds of fault: what each does, why it is legal, under which kernels, how often
+    Faults(faults::Arguments),
     /// Sweeps seeds, and reports the runs that fail
     #[command(after_help = EXAMPLES)]
     Run(run::Arguments),
@@ -68,12 +73,26 @@ struct Fixed {
     /// How much trouble there is; see `sim list`
     #[arg(long, value_name = "W", value_parser = parse_weather)]
     weather: Option<Weather>,
+    /// Exactly these faults are on, where they are legal; a list with commas; see `sim faults`
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    faults: Option<FaultSet>,
+    /// These faults are off
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    without_faults: Option<FaultSet>,
+    /// These faults are drawn, but nothing comes of them: shows whether one is to blame
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    suppress_faults: Option<FaultSet>,
 }
 
 impl Fixed {
     fn options(&self) -> RunOptions {
-        let Fixed { workload, kernel, weather } = *self;
-        RunOptions { workload, kernel, weather, ..RunOptions::default() }
+        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults } = *self;
+        let switches = FaultSwitches {
+            only: faults,
+            without: without_faults.unwrap_or_default(),
+            suppressed: suppress_faults.unwrap_or_default(),
+        };
+        RunOptions { workload, kernel, weather, switches, ..RunOptions::default() }
     }
 }
 
@@ -88,6 +107,10 @@ fn parse_kernel(text: &str) -> Result<Kernel, String> {
 
 fn parse_weather(text: &str) -> Result<Weather, String> {
     Weather::from_name(text).ok_or_else(|| unknown(text, Weather::ALL.map(Weather::name).as_slice()))
+}
+
+fn parse_faults(text: &str) -> Result<FaultSet, String> {
+    text.parse().map_err(|error: UnknownFault| error.to_string())
 }
 
 fn unknown(_: &str, names: &[&str]) -> String {
@@ -153,6 +176,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = match &line.verb {
         Verb::List => list::list(),
+        Verb::Faults(arguments) => faults::faults(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Trespass { what } => trespass(what),

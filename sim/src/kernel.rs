@@ -4,6 +4,7 @@
 //! writes the trace. Numbers such as M4 or T56 are facts of the project's list of kernel semantics.
 
 pub(crate) mod close;
+pub(crate) mod description;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod handshake;
@@ -74,8 +75,8 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// What a descriptor refers to, by its number in the table of its kind.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+/// What a descriptor refers to: an open file description, by its number in the table of its kind.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Object {
     /// What a process starts with as 0, 1 and 2.
     Standard,

@@ -54,7 +54,7 @@ pub mod world;
 
 pub use actor::{Actor, ActorId};
 pub use decision::{Decisions, Domain, Ratio, Site};
-pub use fault::{FaultCounts, FaultKind};
+pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use kernel::Kernel;
 pub use kernel::syscalls::SimSyscalls;
 pub use oracle::Oracle;

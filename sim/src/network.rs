@@ -5,7 +5,7 @@
 use crate::decision::{Domain, Site};
 use crate::fault::FaultKind;
 use crate::weather::Latency;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// A link that passes nothing for a while.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -34,11 +34,16 @@ impl World {
     pub(crate) fn arrival_between(&mut self, entity: u32, from: u32, to: u32) -> u64 {
         let latency = if from == to { self.swarm.loopback } else { self.swarm.latency };
         let mut at = self.now + self.draw_latency(latency, "latency of a segment", entity);
-        if self.fault(FaultKind::LateSegments, entity) {
-            at += self.draw_for(FaultKind::LateSegments, "how late a segment is", entity, LATE_NS_MAX);
+        let late = |details: &mut Details<'_>| details.draw("how late a segment is", LATE_NS_MAX);
+        if let Some(late_ns) = self.fault_with(FaultKind::LateSegments, entity, late) {
+            at += late_ns;
         }
-        if self.fault(FaultKind::StalledLinks, from) {
-            self.stall_link(from, to);
+        let stall = |details: &mut Details<'_>| {
+            let lasts_ns = 1 + details.draw("how long a link stalls", STALL_NS_MAX);
+            (lasts_ns, details.draw("in both directions", 2) == 1)
+        };
+        if let Some((lasts_ns, both)) = self.fault_with(FaultKind::StalledLinks, from, stall) {
+            self.stall_link(from, to, lasts_ns, both);
         }
         if !self.stalled_links.is_empty() {
             at = self.after_stalls(from, to, at);
@@ -46,10 +51,7 @@ impl World {
         at
     }
 
-    fn stall_link(&mut self, from: u32, to: u32) {
-        let lasts_ns =
-            1 + self.draw_for(FaultKind::StalledLinks, "how long a link stalls", from, STALL_NS_MAX);
-        let both = self.draw_for(FaultKind::StalledLinks, "in both directions", from, 2) == 1;
+    fn stall_link(&mut self, from: u32, to: u32, lasts_ns: u64, both: bool) {
         let until = self.now + lasts_ns;
         self.note(|| {
             format!("the link from host {from} to host {to} stalls for {lasts_ns} ns (both ways: {both})")

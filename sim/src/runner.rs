@@ -11,7 +11,7 @@ use reactor::time::Instant;
 
 use crate::decision::Decisions;
 use crate::decision::seed::Seed;
-use crate::fault::FaultCounts;
+use crate::fault::{FaultCounts, FaultSwitches};
 use crate::guard::Inside;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub kernel: Option<Kernel>,
     /// The weather; `None` draws it.
     pub weather: Option<Weather>,
+    /// What is fixed about its faults.
+    pub switches: FaultSwitches,
     /// Whether the readable trace is kept.
     pub collect_trace: bool,
     /// A mistake made on purpose, to show that an oracle sees it.
@@ -148,7 +150,7 @@ impl FailureBlock<'_> {
     /// The line that runs it again.
     pub fn replay(&self) -> String {
         let mut line = format!("sim replay {}", self.input);
-        let RunOptions { workload, kernel, weather, .. } = self.options;
+        let RunOptions { workload, kernel, weather, switches, .. } = self.options;
         if let Some(workload) = workload {
             line += &format!(" --workload {workload}");
         }
@@ -157,6 +159,15 @@ impl FailureBlock<'_> {
         }
         if let Some(weather) = weather {
             line += &format!(" --weather {weather}");
+        }
+        if let Some(only) = switches.only {
+            line += &format!(" --faults '{only}'");
+        }
+        if !switches.without.is_empty() {
+            line += &format!(" --without-faults {}", switches.without);
+        }
+        if !switches.suppressed.is_empty() {
+            line += &format!(" --suppress-faults {}", switches.suppressed);
         }
         line
     }

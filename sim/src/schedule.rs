@@ -13,7 +13,7 @@ use crate::decision::{Domain, Site};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// Names a thread of a world.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -121,6 +121,12 @@ const fn slack_ns(timeout_ns: u64) -> u64 {
     }
 }
 
+/// How long a thread is stopped with its batch.
+pub(crate) fn draw_stall_ns(details: &mut Details<'_>) -> u64 {
+    let most_ns = details.choose("how long a stall", &[20_000, 1_000_000, 30_000_000, 400_000_000]);
+    most_ns / 2 + details.draw("length of the stall", most_ns)
+}
+
 /// More waits than this in a row, within the window, without progress are a spin.
 const EMPTY_WAITS_MAX: u32 = 64;
 const EMPTY_WINDOW_NS: u64 = 20_000_000;
@@ -165,7 +171,7 @@ impl World {
         if tie > 0 {
             self.faults.add(FaultKind::ScheduleTies);
         }
-        tie
+        if self.swarm.is_suppressed(FaultKind::ScheduleTies) { 0 } else { tie }
     }
 
     /// Makes a sleeping thread runnable after the wake-up latency.
@@ -194,15 +200,7 @@ impl World {
         let mut fires = u64::MAX;
         if let Some(timeout_ns) = timeout_ns {
             fires = began.saturating_add(timeout_ns);
-            if self.swarm.is_on(FaultKind::LateWaits) {
-                let slack_ns = slack_ns(timeout_ns) + 1;
-                let late_ns = self.draw_for(FaultKind::LateWaits, "within the timer slack", thread, slack_ns);
-                fires = fires.saturating_add(late_ns);
-            }
-            if self.fault(FaultKind::LateWaits, thread) {
-                let late_ns = self.draw_for(FaultKind::LateWaits, "how late", thread, 20_000_000);
-                fires = fires.saturating_add(late_ns);
-            }
+            fires = fires.saturating_add(self.draw_lateness_ns(thread, timeout_ns));
         }
         let entry = &mut self.threads[thread as usize];
         entry.serial += 1;
@@ -211,12 +209,27 @@ impl World {
         entry.sleep = Some(Sleep { set, began, fires, interrupted: false, stalled: false, arguments });
         let serial = entry.serial;
         self.arm_timer(thread, fires);
-        if self.fault(FaultKind::InterruptedWaits, thread) {
-            let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
-            let after_ns =
-                self.draw_for(FaultKind::InterruptedWaits, "when the signal comes", thread, most_ns);
+        let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
+        let signal = |details: &mut Details<'_>| details.draw("when the signal comes", most_ns);
+        if let Some(after_ns) = self.fault_with(FaultKind::InterruptedWaits, thread, signal) {
             self.queue_event(began.saturating_add(after_ns), EventKind::Interrupt { thread, serial });
         }
+    }
+
+    /// How late a wait of `timeout_ns` ends (C4, N6).
+    fn draw_lateness_ns(&mut self, thread: u32, timeout_ns: u64) -> u64 {
+        if !self.swarm.is_on(FaultKind::LateWaits) {
+            return 0;
+        }
+        let domain = FaultKind::LateWaits.domain();
+        let slack_ns =
+            self.decisions.draw(domain, Site("within the timer slack"), thread, slack_ns(timeout_ns) + 1);
+        if slack_ns > 0 {
+            self.faults.add(FaultKind::LateWaits);
+        }
+        let late = |details: &mut Details<'_>| details.draw("how late", 20_000_000);
+        let late_ns = self.fault_with(FaultKind::LateWaits, thread, late).unwrap_or(0);
+        if self.swarm.is_suppressed(FaultKind::LateWaits) { 0 } else { slack_ns + late_ns }
     }
 
     /// Sleeps on with the same wait: what woke it was gone (E30).
@@ -229,13 +242,7 @@ impl World {
     }
 
     /// Stops the thread between the wait and its return, with the batch in its hands.
-    pub(crate) fn stall(&mut self, thread: u32, set: Object, began: u64, arguments: [u64; 2]) {
-        const STALLS_NS: [u64; 4] = [20_000, 1_000_000, 30_000_000, 400_000_000];
-        let which =
-            self.draw_for(FaultKind::StaleBatches, "how long a stall", thread, STALLS_NS.len() as u64);
-        let most_ns = STALLS_NS[which as usize];
-        let stall_ns =
-            most_ns / 2 + self.draw_for(FaultKind::StaleBatches, "length of the stall", thread, most_ns);
+    pub(crate) fn stall(&mut self, thread: u32, set: Object, began: u64, arguments: [u64; 2], stall_ns: u64) {
         let entry = &mut self.threads[thread as usize];
         entry.serial += 1;
         entry.queued = 0;
@@ -340,23 +347,27 @@ impl World {
 
     /// How many events this harvest may return, of a list with this much room: at least one (N5).
     pub(crate) fn batch_room(&mut self, thread: u32, room: usize) -> usize {
-        if room < 2 || !self.fault(FaultKind::ShortBatches, thread) {
+        if room < 2 {
             return room;
         }
-        let short = 1 + self.draw_for(FaultKind::ShortBatches, "events of a short batch", thread, 4) as usize;
-        short.min(room)
+        let short = |details: &mut Details<'_>| 1 + details.draw("events of a short batch", 4) as usize;
+        self.fault_with(FaultKind::ShortBatches, thread, short).map_or(room, |short| short.min(room))
     }
 
     /// Any order is legal for a portable loop (N5).
     pub(crate) fn shuffle_batch<T>(&mut self, thread: u32, events: &mut [T]) {
-        if events.len() < 2 || !self.fault(FaultKind::ReorderedBatches, thread) {
+        if events.len() < 2 {
             return;
         }
-        for last in (1..events.len()).rev() {
-            let bound = last as u64 + 1;
-            let other = self.draw_for(FaultKind::ReorderedBatches, "place in the batch", thread, bound);
-            events.swap(last, last - other as usize);
-        }
+        let suppressed = self.swarm.is_suppressed(FaultKind::ReorderedBatches);
+        self.fault_with(FaultKind::ReorderedBatches, thread, |details| {
+            for last in (1..events.len()).rev() {
+                let other = details.draw("place in the batch", last as u64 + 1);
+                if !suppressed {
+                    events.swap(last, last - other as usize);
+                }
+            }
+        });
     }
 
     /// Counts a wait that has returned with nothing; too many in a row with nothing done in between are a spin. Level-triggered

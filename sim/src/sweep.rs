@@ -1,5 +1,7 @@
 //! Many runs: over seeds, over cores, with one combined hash that depends on neither the order nor the number of jobs.
 
+mod effect;
+
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -8,9 +10,13 @@ use std::thread;
 use crate::decision::Decisions;
 use crate::decision::seed::{Seed, mix, seed_of_run};
 use crate::fault::FaultKind;
+use crate::kernel::Kernel;
 use crate::oracle::Oracle;
 use crate::runner::{Failure, FailureBlock, Input, Outcome, RunOptions, run};
+use crate::weather::Weather;
 use crate::workload::WorkloadKind;
+
+pub use effect::FaultTally;
 
 /// How often, by default, a run of a sweep is made twice: one in this many.
 pub const SAMPLE_EVERY: u64 = 100;
@@ -30,6 +36,48 @@ pub struct Sweep {
     pub twice_every: u64,
     /// The sweep ends when this many runs have failed; `None` makes every run.
     pub failures_max: Option<u64>,
+    /// Whether runs are dealt out evenly over workloads, kernels and weathers instead of drawing them.
+    pub stratified: bool,
+    /// Whether some runs are made again with one kind of fault suppressed, at most one in twenty.
+    pub check_effects: bool,
+}
+
+impl Sweep {
+    /// A sweep of this many runs, with everything else as `sim run` has it.
+    pub fn of(options: RunOptions, base: u64, runs: u64, jobs: NonZeroUsize) -> Sweep {
+        Sweep {
+            options,
+            base,
+            runs,
+            jobs,
+            twice_every: SAMPLE_EVERY,
+            failures_max: None,
+            stratified: false,
+            check_effects: true,
+        }
+    }
+
+    /// The options of a run: in a stratified sweep each takes the next cell of workload, kernel and weather.
+    pub fn options_of(&self, index: u64) -> RunOptions {
+        let mut options = self.options.clone();
+        if self.stratified {
+            let mut cell = index;
+            options.workload = Some(deal(&mut cell, options.workload, &WorkloadKind::ALL));
+            options.kernel = Some(deal(&mut cell, options.kernel, &Kernel::ALL));
+            options.weather = Some(deal(&mut cell, options.weather, &Weather::ALL));
+        }
+        options
+    }
+}
+
+/// The next of `all`, unless it is fixed.
+fn deal<T: Copy>(cell: &mut u64, fixed: Option<T>, all: &[T]) -> T {
+    fixed.unwrap_or_else(|| {
+        let count = all.len() as u64;
+        let which = *cell % count;
+        *cell /= count;
+        all[which as usize]
+    })
 }
 
 /// A failing run of a sweep.
@@ -39,6 +87,8 @@ pub struct FailedRun {
     pub index: u64,
     /// Its seed.
     pub seed: Seed,
+    /// What was fixed of it.
+    pub options: RunOptions,
     /// What came of it.
     pub outcome: Outcome,
     /// What was wrong.
@@ -58,8 +108,8 @@ pub struct Summary {
     pub messages: u64,
     /// Virtual time in all, in nanoseconds.
     pub virtual_ns: u128,
-    /// How often each kind of trouble happened, in the order of [`FaultKind::ALL`].
-    pub faults: Vec<(FaultKind, u64)>,
+    /// What was had of each kind of fault, in the order of [`FaultKind::ALL`].
+    pub faults: Vec<FaultTally>,
     /// The hash of each run that was made, with its index and its seed, in the order of the indexes.
     pub hashes: Vec<(u64, Seed, u64)>,
     /// The hashes of the runs, combined in the order of their indexes.
@@ -76,7 +126,7 @@ impl Summary {
             calls: 0,
             messages: 0,
             virtual_ns: 0,
-            faults: FaultKind::ALL.iter().map(|&kind| (kind, 0)).collect(),
+            faults: FaultKind::ALL.iter().map(|&kind| FaultTally::new(kind)).collect(),
             hashes: Vec::new(),
             trace_hash: 0,
             interrupted: false,
@@ -92,16 +142,27 @@ impl Summary {
         }
     }
 
-    fn add(&mut self, index: u64, seed: u64, outcome: Outcome) {
+    /// What is wrong with the kinds that some run of the sweep might have had: never drawn, or without effect.
+    pub fn fault_complaints(&self, sweep: &Sweep) -> Vec<String> {
+        let expected = sweep.faults_expected();
+        self.faults
+            .iter()
+            .filter(|tally| expected.contains(tally.kind))
+            .filter_map(FaultTally::complaint)
+            .collect()
+    }
+
+    fn add(&mut self, index: u64, seed: u64, options: impl FnOnce() -> RunOptions, outcome: Outcome) {
         self.runs += 1;
         self.calls += outcome.steps;
         self.messages += outcome.messages;
         self.virtual_ns += u128::from(outcome.virtual_ns);
-        for (kind, count) in outcome.faults.iter() {
-            self.faults[kind as usize].1 += count;
+        for tally in &mut self.faults {
+            tally.add(index, &outcome);
         }
         if let Some(failure) = outcome.failure.clone() {
-            self.failed.push(FailedRun { index, seed: Seed(seed), outcome, failure });
+            let (seed, options) = (Seed(seed), options());
+            self.failed.push(FailedRun { index, seed, options, outcome, failure });
         }
     }
 }
@@ -141,7 +202,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
                     }
                     let seed = seed_of_run(sweep.base, index);
                     let twice = index % sweep.twice_every.max(1) == 0;
-                    if sender.send((index, seed, run_seed(&sweep.options, seed, twice))).is_err() {
+                    if sender.send((index, seed, run_seed(&sweep.options_of(index), seed, twice))).is_err() {
                         break;
                     }
                 }
@@ -156,7 +217,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
         drop(sender);
         for (index, seed, outcome) in receiver {
             summary.hashes.push((index, Seed(seed), outcome.trace_hash));
-            summary.add(index, seed, outcome);
+            summary.add(index, seed, || sweep.options_of(index), outcome);
             let failed = summary.failed.len() as u64;
             if sweep.failures_max.is_some_and(|most| failed >= most) {
                 enough.store(true, Ordering::Relaxed);
@@ -164,8 +225,11 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
             done(failed);
         }
     });
-    summary.failed.sort_by_key(|failed| failed.index);
     summary.interrupted = summary.runs < sweep.runs && !enough.into_inner();
+    if sweep.check_effects && summary.runs == sweep.runs {
+        sweep.check_effects(&mut summary, stop);
+    }
+    summary.failed.sort_by_key(|failed| failed.index);
     summary.hashes.sort_unstable_by_key(|&(index, ..)| index);
     summary.trace_hash = summary.hashes.iter().fold(0, |combined: u64, &(.., hash)| mix(combined ^ hash));
     summary

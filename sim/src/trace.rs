@@ -17,7 +17,7 @@ use crate::schedule::ThreadId;
 /// Which call of the seam.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "the variants are the methods of `Syscalls`, by name")]
+#[expect(missing_docs, reason = "the variants are the methods of `Syscalls` and `Probe`, by name")]
 pub enum CallKind {
     ClockGettime = 1,
     Socket,
@@ -41,6 +41,10 @@ pub enum CallKind {
     Kqueue,
     Kevent,
     Waker,
+    Dup,
+    Dup2,
+    FcntlNonBlocking,
+    FcntlCloseOnExec,
 }
 
 impl CallKind {
@@ -69,6 +73,10 @@ impl CallKind {
             CallKind::Kqueue => "kqueue",
             CallKind::Kevent => "kevent",
             CallKind::Waker => "waker",
+            CallKind::Dup => "dup",
+            CallKind::Dup2 => "dup2",
+            CallKind::FcntlNonBlocking => "fcntl(O_NONBLOCK)",
+            CallKind::FcntlCloseOnExec => "fcntl(FD_CLOEXEC)",
         }
     }
 }
@@ -170,7 +178,11 @@ impl fmt::Display for CallRecord {
             | CallKind::TakeSocketError
             | CallKind::Close
             | CallKind::ReadEventfd
+            | CallKind::Dup
             | CallKind::Waker => write!(f, "{name}(fd{fd})")?,
+            CallKind::Dup2 | CallKind::FcntlNonBlocking | CallKind::FcntlCloseOnExec => {
+                write!(f, "{name}(fd{fd}, {first})")?;
+            }
         }
         write!(f, " -> {}", self.outcome)?;
         if matches!(self.call, CallKind::EpollWait | CallKind::Kevent) {

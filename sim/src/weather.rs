@@ -5,7 +5,8 @@
 use std::fmt;
 
 use crate::decision::{Decisions, Domain, Ratio, Site};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, FaultSet, FaultSwitches, Strength};
+use crate::kernel::Kernel;
 
 /// How much trouble runs may have.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -69,6 +70,7 @@ pub struct Swarm {
     /// The weather it was drawn from.
     pub weather: Weather,
     rates: [Ratio; FaultKind::COUNT],
+    suppressed: FaultSet,
     /// Between two hosts.
     pub latency: Latency,
     /// Between two sockets of one host.
@@ -88,6 +90,7 @@ impl Swarm {
         Swarm {
             weather: Weather::Calm,
             rates: [Ratio::NEVER; FaultKind::COUNT],
+            suppressed: FaultSet::EMPTY,
             latency,
             loopback: Latency::constant(0),
             wake: Latency::constant(20 * MICROSECOND),
@@ -95,38 +98,61 @@ impl Swarm {
         }
     }
 
-    /// Draws which kinds are on and how strong, in the order of [`FaultKind::ALL`].
-    pub fn draw(weather: Weather, decisions: &mut Decisions) -> Swarm {
+    /// Draws the latencies, then which kinds are on and how strong, in the order of [`FaultKind::ALL`]. `kernel` is that
+    /// of every host, if they all have the same: what is illegal under it is never on.
+    pub fn draw(
+        weather: Weather,
+        kernel: Option<Kernel>,
+        switches: FaultSwitches,
+        decisions: &mut Decisions,
+    ) -> Swarm {
         let mut swarm = Swarm::calm(Latency::constant(50 * MICROSECOND));
         swarm.weather = weather;
-        if weather == Weather::Calm {
-            return swarm;
+        swarm.suppressed = switches.suppressed;
+        if weather != Weather::Calm {
+            swarm.draw_latencies(decisions);
         }
         let on = match weather {
+            Weather::Calm => Ratio::NEVER,
             Weather::Cruel => Ratio::new(2, 3),
-            _ => Ratio::new(1, 3),
+            Weather::Default | Weather::Tiny => Ratio::new(1, 3),
         };
         for (index, &kind) in FaultKind::ALL.iter().enumerate() {
             let entity = index as u32;
-            if decisions.chance(Domain::Swarm, Site(kind.name()), entity, on) {
-                let strength = decisions.draw(Domain::Swarm, Site("strength"), entity, 3);
-                swarm.rates[index] = rate_of(kind, strength, weather == Weather::Cruel);
+            let drawn = decisions.chance(Domain::Swarm, Site(kind.name()), entity, on);
+            let level = if drawn {
+                decisions.draw(Domain::Swarm, Site("strength"), entity, Strength::LEVELS as u64)
+            } else {
+                0
+            };
+            let wanted = switches.only.map_or(drawn, |only| only.contains(kind));
+            let legal = kernel.is_none_or(|kernel| kind.is_legal_under(kernel));
+            if wanted && legal && !switches.without.contains(kind) {
+                let Strength { default, cruel } = kind.entry().strength;
+                let rates = if weather == Weather::Cruel { cruel } else { default };
+                swarm.rates[index] = rates[level as usize];
             }
         }
-        let reach = decisions.draw(Domain::Swarm, Site("latency between hosts"), 0, 4) as usize;
-        let max_ns = [100 * MICROSECOND, MILLISECOND, 10 * MILLISECOND, 100 * MILLISECOND][reach];
-        swarm.latency = Latency { min_ns: 50 * MICROSECOND, max_ns };
-        let reach = decisions.draw(Domain::Swarm, Site("latency inside a host"), 0, 3) as usize;
-        swarm.loopback.max_ns = [0, 10 * MICROSECOND, 200 * MICROSECOND][reach];
-        let reach = decisions.draw(Domain::Swarm, Site("latency of wake-ups"), 0, 3) as usize;
-        swarm.wake.max_ns = [50 * MICROSECOND, 200 * MICROSECOND, 2 * MILLISECOND][reach];
         if swarm.is_on(FaultKind::ClockLimits) {
-            swarm.clock_origin_ns = draw_clock_origin_ns(decisions);
+            let origin_ns = draw_clock_origin_ns(decisions);
+            if swarm.applies(FaultKind::ClockLimits) {
+                swarm.clock_origin_ns = origin_ns;
+            }
         }
-        if swarm.is_on(FaultKind::StillClock) {
+        if swarm.applies(FaultKind::StillClock) {
             swarm.wake = Latency::constant(0);
         }
         swarm
+    }
+
+    fn draw_latencies(&mut self, decisions: &mut Decisions) {
+        let reach = decisions.draw(Domain::Swarm, Site("latency between hosts"), 0, 4) as usize;
+        let max_ns = [100 * MICROSECOND, MILLISECOND, 10 * MILLISECOND, 100 * MILLISECOND][reach];
+        self.latency = Latency { min_ns: 50 * MICROSECOND, max_ns };
+        let reach = decisions.draw(Domain::Swarm, Site("latency inside a host"), 0, 3) as usize;
+        self.loopback.max_ns = [0, 10 * MICROSECOND, 200 * MICROSECOND][reach];
+        let reach = decisions.draw(Domain::Swarm, Site("latency of wake-ups"), 0, 3) as usize;
+        self.wake.max_ns = [50 * MICROSECOND, 200 * MICROSECOND, 2 * MILLISECOND][reach];
     }
 
     /// How often this kind happens where it can.
@@ -137,6 +163,23 @@ impl Swarm {
     /// Whether this run has this kind at all.
     pub fn is_on(&self, kind: FaultKind) -> bool {
         self.rates[kind as usize].numerator > 0
+    }
+
+    /// Whether something comes of this kind: it is on and not suppressed.
+    #[inline]
+    pub fn applies(&self, kind: FaultKind) -> bool {
+        self.is_on(kind) && !self.suppressed.contains(kind)
+    }
+
+    /// Whether decisions for this kind are made and nothing comes of them.
+    #[inline]
+    pub fn is_suppressed(&self, kind: FaultKind) -> bool {
+        self.suppressed.contains(kind)
+    }
+
+    /// The kinds that this run has.
+    pub fn on(&self) -> FaultSet {
+        FaultKind::ALL.iter().copied().filter(|&kind| self.is_on(kind)).collect()
     }
 
     /// The same swarm with this kind at this rate.
@@ -152,44 +195,6 @@ impl Swarm {
         self.latency.max_ns = self.latency.min_ns;
         self.loopback.max_ns = self.loopback.min_ns;
         self.wake.max_ns = self.wake.min_ns;
-    }
-}
-
-/// The rate of a kind that is on: frequent for what only shifts times and sizes, rare for what ends connections.
-fn rate_of(kind: FaultKind, strength: u64, cruel: bool) -> Ratio {
-    let often = matches!(
-        kind,
-        FaultKind::SplitSegments
-            | FaultKind::ResetOvertakes
-            | FaultKind::ScheduleTies
-            | FaultKind::SmallBuffers
-            | FaultKind::ShortBatches
-            | FaultKind::ReorderedBatches
-            | FaultKind::ClockLimits
-            | FaultKind::StillClock
-    );
-    let sometimes = matches!(
-        kind,
-        FaultKind::LateSegments
-            | FaultKind::DelayedAcks
-            | FaultKind::ChangingBuffers
-            | FaultKind::InterruptedWaits
-            | FaultKind::LateWaits
-            | FaultKind::StaleBatches
-            | FaultKind::EarlyActors
-            | FaultKind::LostSyns
-            | FaultKind::FailedConnects
-            | FaultKind::AcceptErrors
-            | FaultKind::AcceptAborts
-            | FaultKind::CreationErrors
-    );
-    let step = strength as u32 + u32::from(cruel) * 2 + 1;
-    if often {
-        Ratio::new(step, 6)
-    } else if sometimes {
-        Ratio::new(step, 60)
-    } else {
-        Ratio::new(step, 1_000)
     }
 }
 
@@ -214,11 +219,15 @@ fn draw_clock_origin_ns(decisions: &mut Decisions) -> u64 {
 mod tests {
     use super::*;
 
+    fn drawn(weather: Weather, switches: FaultSwitches, seed: u64) -> Swarm {
+        Swarm::draw(weather, Some(Kernel::Linux), switches, &mut Decisions::from_seed(seed))
+    }
+
     #[test]
     fn zeros_draw_no_fault_in_any_weather() {
         for weather in Weather::ALL {
-            let swarm = Swarm::draw(weather, &mut Decisions::zeros());
-            assert!(FaultKind::ALL.iter().all(|&kind| !swarm.is_on(kind)), "{weather}");
+            let swarm = Swarm::draw(weather, None, FaultSwitches::default(), &mut Decisions::zeros());
+            assert!(swarm.on().is_empty(), "{weather}");
         }
     }
 
@@ -226,10 +235,48 @@ mod tests {
     fn default_weather_turns_about_a_third_of_the_kinds_on() {
         let runs = 300;
         let on: usize = (0..runs)
-            .map(|seed| Swarm::draw(Weather::Default, &mut Decisions::from_seed(seed)))
-            .map(|swarm| FaultKind::ALL.iter().filter(|&&kind| swarm.is_on(kind)).count())
+            .map(|seed| {
+                Swarm::draw(Weather::Default, None, FaultSwitches::default(), &mut Decisions::from_seed(seed))
+            })
+            .map(|swarm| swarm.on().iter().count())
             .sum();
         let all = usize::try_from(runs).unwrap() * FaultKind::COUNT;
         assert!((all / 4..all * 2 / 5).contains(&on), "{on} of {all}");
+    }
+
+    #[test]
+    fn what_is_illegal_under_a_kernel_is_never_on_and_leaves_the_others_as_they_were() {
+        for kernel in Kernel::ALL {
+            for seed in 0..100 {
+                let switches = FaultSwitches::default();
+                let anywhere = Swarm::draw(Weather::Cruel, None, switches, &mut Decisions::from_seed(seed));
+                let here =
+                    Swarm::draw(Weather::Cruel, Some(kernel), switches, &mut Decisions::from_seed(seed));
+                for &kind in FaultKind::ALL {
+                    let rate = if kind.is_legal_under(kernel) { anywhere.rate(kind) } else { Ratio::NEVER };
+                    assert_eq!(here.rate(kind), rate, "{} under {kernel}", kind.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn switches_choose_the_kinds_and_leave_the_rates_of_the_others_as_they_were() {
+        let kind = FaultKind::LateWaits;
+        let one = FaultSet::of(kind);
+        for seed in 0..100 {
+            let free = drawn(Weather::Default, FaultSwitches::default(), seed);
+            let only =
+                drawn(Weather::Default, FaultSwitches { only: Some(one), ..FaultSwitches::default() }, seed);
+            assert_eq!(only.on(), one);
+            let without =
+                drawn(Weather::Default, FaultSwitches { without: one, ..FaultSwitches::default() }, seed);
+            for &other in FaultKind::ALL.iter().filter(|&&other| other != kind) {
+                assert_eq!(without.rate(other), free.rate(other));
+            }
+            assert!(!without.is_on(kind));
+        }
+        let calm = drawn(Weather::Calm, FaultSwitches { only: Some(one), ..FaultSwitches::default() }, 1);
+        assert_eq!(calm.on(), one, "also where the weather has none");
     }
 }

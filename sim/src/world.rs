@@ -13,7 +13,8 @@ use reactor::time::Instant;
 use crate::actor::{Actor, ActorId, ActorSlot};
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
-use crate::fault::{FaultCounts, FaultKind};
+use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
@@ -41,6 +42,10 @@ pub struct WorldOptions {
     pub weather: Weather,
     /// The swarm itself; `None` draws it.
     pub swarm: Option<Swarm>,
+    /// The kernel of every host, where they all have the same: what is illegal under it is then never on.
+    pub kernel: Option<Kernel>,
+    /// What is fixed about the faults of a swarm that is drawn.
+    pub switches: FaultSwitches,
     /// Latency between hosts; `None` leaves it to the swarm.
     pub latency: Option<Latency>,
     /// Capacity of every send and receive buffer, in bytes; `None` leaves it to the swarm.
@@ -56,6 +61,8 @@ impl Default for WorldOptions {
         WorldOptions {
             weather: Weather::Default,
             swarm: None,
+            kernel: None,
+            switches: FaultSwitches::default(),
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
@@ -113,6 +120,7 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) descriptions: Descriptions,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
@@ -123,17 +131,36 @@ pub struct World {
     serials: u64,
 }
 
+/// Draws the details of a fault that happens.
+pub(crate) struct Details<'a> {
+    decisions: &'a mut Decisions,
+    kind: FaultKind,
+    entity: u32,
+}
+
+impl Details<'_> {
+    /// One detail, below `bound`; zero is the mildest.
+    pub(crate) fn draw(&mut self, site: &'static str, bound: u64) -> u64 {
+        self.decisions.draw(self.kind.domain(), Site(site), self.entity, bound)
+    }
+
+    /// One of several outcomes; the first is the mildest.
+    pub(crate) fn choose<T: Copy>(&mut self, site: &'static str, outcomes: &[T]) -> T {
+        outcomes[self.draw(site, outcomes.len() as u64) as usize]
+    }
+}
+
 impl World {
     fn new(options: WorldOptions, mut decisions: Decisions) -> World {
         let mut swarm = match &options.swarm {
             Some(swarm) => swarm.clone(),
-            None => Swarm::draw(options.weather, &mut decisions),
+            None => Swarm::draw(options.weather, options.kernel, options.switches, &mut decisions),
         };
         if let Some(latency) = options.latency {
             swarm.latency = latency;
         }
         // These two are not events of a run but properties of it: counted once.
-        let mut faults = FaultCounts::default();
+        let mut faults = FaultCounts::of_run(swarm.on());
         for kind in [FaultKind::ClockLimits, FaultKind::StillClock] {
             if swarm.is_on(kind) {
                 faults.add(kind);
@@ -156,6 +183,7 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            descriptions: Descriptions::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),
@@ -195,28 +223,43 @@ impl World {
     /// Charges the calling thread.
     #[inline]
     pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
-        if !self.swarm.is_on(FaultKind::StillClock) {
+        if !self.swarm.applies(FaultKind::StillClock) {
             self.threads[thread as usize].local += ns;
         }
     }
 
-    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind.
+    /// Whether this kind of trouble happens here and now; drawn only if the run has the kind. For kinds without details
+    /// that are legal under every kernel.
     #[inline]
     pub(crate) fn fault(&mut self, kind: FaultKind, entity: u32) -> bool {
-        if !self.swarm.is_on(kind) {
-            return false;
-        }
-        let rate = self.swarm.rate(kind);
-        let happens = self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate);
-        if happens {
-            self.faults.add(kind);
-        }
-        happens
+        self.swarm.is_on(kind) && self.draw_fault(kind, entity, |_| ()).is_some()
     }
 
-    /// A detail of a fault that happens.
-    pub(crate) fn draw_for(&mut self, kind: FaultKind, site: &'static str, entity: u32, bound: u64) -> u64 {
-        self.decisions.draw(kind.domain(), Site(site), entity, bound)
+    /// As [`World::fault`], with the details of what happens. All of a fault's decisions are drawn in `details`, so that
+    /// a run in which the kind is suppressed makes the same ones.
+    #[inline]
+    pub(crate) fn fault_with<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        if self.swarm.is_on(kind) { self.draw_fault(kind, entity, details) } else { None }
+    }
+
+    fn draw_fault<T>(
+        &mut self,
+        kind: FaultKind,
+        entity: u32,
+        details: impl FnOnce(&mut Details<'_>) -> T,
+    ) -> Option<T> {
+        let rate = self.swarm.rate(kind);
+        if !self.decisions.chance(kind.domain(), Site(kind.name()), entity, rate) {
+            return None;
+        }
+        self.faults.add(kind);
+        let details = details(&mut Details { decisions: &mut self.decisions, kind, entity });
+        (!self.swarm.is_suppressed(kind)).then_some(details)
     }
 
     #[inline]
@@ -288,20 +331,25 @@ impl World {
         None
     }
 
-    /// Whether a decision lets another thread of the process run early, now.
+    /// The actor that a decision lets run early, now: another thread of the process.
     #[inline]
-    pub(crate) fn may_run_actor_early(&mut self, thread: u32) -> bool {
-        !self.actors.is_empty()
-            && self.swarm.is_on(FaultKind::EarlyActors)
-            && self.actors.iter().any(|slot| slot.queued)
-            && self.fault(FaultKind::EarlyActors, thread)
+    pub(crate) fn draw_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
+        if self.actors.is_empty() || !self.swarm.is_on(FaultKind::EarlyActors) {
+            return None;
+        }
+        let queued = self.actors.iter().filter(|slot| slot.queued).count();
+        if queued == 0 {
+            return None;
+        }
+        let which = self.fault_with(FaultKind::EarlyActors, thread.0, |details| {
+            details.draw("which actor", queued as u64)
+        })?;
+        self.take_early_actor(thread, which as usize)
     }
 
-    fn take_early_actor(&mut self, thread: ThreadId) -> Option<ActorId> {
-        let queued: Vec<u32> =
-            (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued).collect();
-        let which = self.draw_for(FaultKind::EarlyActors, "which actor", thread.0, queued.len() as u64);
-        let actor = *queued.get(which as usize)?;
+    fn take_early_actor(&mut self, thread: ThreadId, which: usize) -> Option<ActorId> {
+        let mut queued = (0..self.actors.len() as u32).filter(|&actor| self.actors[actor as usize].queued);
+        let actor = queued.nth(which)?;
         let slot = &mut self.actors[actor as usize];
         slot.queued = false;
         slot.serial += 1;
@@ -427,9 +475,9 @@ impl SharedWorld {
     #[inline]
     pub(crate) fn enter(&self, thread: ThreadId) -> RefMut<'_, World> {
         let mut world = self.world.borrow_mut();
-        if world.may_run_actor_early(thread.0) {
+        if let Some(actor) = world.draw_early_actor(thread) {
             drop(world);
-            self.run_early_actor(thread);
+            self.run_actor(actor);
             world = self.world.borrow_mut();
         }
         loop {
@@ -448,16 +496,8 @@ impl SharedWorld {
         }
     }
 
-    #[cold]
-    pub(crate) fn run_early_actor(&self, thread: ThreadId) {
-        let actor = self.world.borrow_mut().take_early_actor(thread);
-        if let Some(actor) = actor {
-            self.run_actor(actor);
-        }
-    }
-
     /// Makes an actor's step with the world at its time and not borrowed.
-    fn run_actor(&self, actor: ActorId) {
+    pub(crate) fn run_actor(&self, actor: ActorId) {
         let (taken, time, now) = {
             let mut world = self.world.borrow_mut();
             let (time, now) = (world.now, world.clock(world.now));

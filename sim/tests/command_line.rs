@@ -46,7 +46,7 @@ fn a_sweep_sums_up() {
     let output = sim(&["run", "--runs", "30", "--jobs", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
     let text = out(&output);
-    for line in ["runs ", "failed ", "virtual time", "runs/s", "trace hash", "faults drawn"] {
+    for line in ["runs ", "failed ", "virtual time", "runs/s", "trace hash", "faults ", "effective"] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
     assert!(output.stderr.is_empty(), "no bar where there is no terminal");
@@ -170,4 +170,50 @@ fn replay_prints_the_hash_that_the_sweep_recorded() {
         let replayed = out(&sim(&["replay", seed]));
         assert_eq!(replayed.lines().last(), Some(format!("trace hash {hash}").as_str()));
     }
+}
+
+#[test]
+fn faults_are_listed_for_people_and_for_machines() {
+    let output = sim(&["faults"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(out(&output).contains("late-waits ") && out(&output).contains("C4, N6, B30"));
+    for kernel in ["linux", "freebsd", "macos"] {
+        let objects = out(&sim(&["faults", "--json", "--kernel", kernel]));
+        for line in objects.lines() {
+            let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let kernels = object["kernels"].as_array().expect("a list");
+            assert!(kernels.iter().any(|legal| legal == kernel), "{line}");
+            assert_eq!(object["default"].as_array().map(Vec::len), Some(3), "{line}");
+        }
+        assert!(objects.lines().count() > 20);
+    }
+}
+
+#[test]
+fn a_fault_that_does_not_exist_lists_those_that_do() {
+    for option in ["--faults", "--without-faults", "--suppress-faults"] {
+        let text = complaint(&["run", option, "late-waits,solar-flares"]);
+        assert!(text.contains("\"solar-flares\"") && text.contains("split-segments"), "{text}");
+    }
+    let text = complaint(&["faults", "--kernel", "plan9"]);
+    assert!(text.contains("linux") && text.contains("freebsd") && text.contains("macos"), "{text}");
+}
+
+#[test]
+fn a_sweep_that_requires_its_faults_names_the_one_that_does_not_bite() {
+    let biting =
+        ["run", "--runs", "200", "--weather", "cruel", "--faults", "split-segments", "--require-faults"];
+    assert_eq!(sim(&biting).status.code(), Some(0));
+    let output = sim(&[&biting[..], &["--suppress-faults", "split-segments"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("split-segments was drawn in") && text.contains("changed nothing"), "{text}");
+}
+
+#[test]
+fn what_is_fixed_about_faults_is_part_of_a_replay() {
+    let plain = out(&sim(&["replay", "5", "--weather", "cruel"]));
+    let fixed = out(&sim(&["replay", "5", "--weather", "cruel", "--faults", "split-segments"]));
+    let hash = |text: &str| text.lines().last().expect("a hash").to_owned();
+    assert_ne!(hash(&plain), hash(&fixed));
 }

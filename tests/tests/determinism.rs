@@ -9,14 +9,8 @@ use sim::sweep::{Summary, Sweep, run_seed, sweep};
 use sim::{Decisions, Kernel, Weather, WorkloadKind};
 
 fn sweep_with(jobs: usize, twice_every: u64) -> Summary {
-    let plan = Sweep {
-        options: RunOptions::default(),
-        base: 7,
-        runs: 120,
-        jobs: NonZeroUsize::new(jobs).unwrap(),
-        twice_every,
-        failures_max: None,
-    };
+    let jobs = NonZeroUsize::new(jobs).unwrap();
+    let plan = Sweep { twice_every, ..Sweep::of(RunOptions::default(), 7, 120, jobs) };
     sweep(&plan, &AtomicBool::new(false), |_| {})
 }
 

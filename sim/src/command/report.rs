@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use sim::runner::{FailureBlock, Input, RunOptions};
-use sim::sweep::{FailedRun, Summary, Sweep};
+use sim::runner::{FailureBlock, Input};
+use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
 
 /// Failing runs that are printed in full; the rest is counted.
 const BLOCKS_MAX: usize = 10;
@@ -27,12 +27,12 @@ impl WallClock {
     }
 }
 
-fn block<'a>(failed: &'a FailedRun, options: &'a RunOptions) -> FailureBlock<'a> {
+fn block(failed: &FailedRun) -> FailureBlock<'_> {
     FailureBlock {
         outcome: &failed.outcome,
         failure: &failed.failure,
         input: Input::Seed(failed.seed),
-        options,
+        options: &failed.options,
     }
 }
 
@@ -55,7 +55,7 @@ fn grouped(number: u64) -> String {
 
 pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_s: f64) -> io::Result<()> {
     for failed in summary.failed.iter().take(BLOCKS_MAX) {
-        writeln!(out, "{}\n", block(failed, &sweep.options))?;
+        writeln!(out, "{}\n", block(failed))?;
     }
     if let Some(more) = summary.failed.len().checked_sub(BLOCKS_MAX).filter(|&more| more > 0) {
         writeln!(out, "... and {more} more failing runs; --json prints them all\n")?;
@@ -70,12 +70,29 @@ pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     writeln!(out, "wall time     {wall_s:>14.1} s")?;
     writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;
     writeln!(out, "trace hash, combined  {:#018x}", summary.trace_hash)?;
-    writeln!(out, "\nfaults drawn")?;
-    for (kind, count) in summary.faults.iter().filter(|(_, count)| *count > 0) {
-        writeln!(out, "  {:<22} {:>14}", kind.name(), grouped(*count))?;
+    faults(out, summary, sweep)
+}
+
+/// One line for each kind that was on: in how many runs, how often it was drawn and in how many runs, and in how many of
+/// those that were made again without it a call had another result.
+fn faults(out: &mut impl Write, summary: &Summary, sweep: &Sweep) -> io::Result<()> {
+    if summary.faults.iter().all(|tally| tally.runs_on == 0) {
+        return writeln!(out, "\nfaults        none was on");
     }
-    if summary.faults.iter().all(|(_, count)| *count == 0) {
-        writeln!(out, "  none")?;
+    writeln!(out, "\n{:<22} {:>10} {:>14} {:>10}  effective", "faults", "runs on", "drawn", "runs drawn")?;
+    for tally in summary.faults.iter().filter(|tally| tally.runs_on > 0) {
+        let FaultTally { kind, runs_on, drawn, runs_drawn, checked, effective, .. } = tally;
+        let [runs_on, drawn, runs_drawn] = [*runs_on, *drawn, *runs_drawn].map(grouped);
+        let effective =
+            if *checked == 0 { "not checked".to_owned() } else { format!("{effective} of {checked}") };
+        writeln!(out, "  {:<20} {runs_on:>10} {drawn:>14} {runs_drawn:>10}  {effective}", kind.name())?;
+    }
+    let complaints = summary.fault_complaints(sweep);
+    if !complaints.is_empty() {
+        writeln!(out, "\nfaults that did not bite")?;
+        for complaint in complaints {
+            writeln!(out, "  {complaint}")?;
+        }
     }
     Ok(())
 }
@@ -128,14 +145,27 @@ struct SummaryObject {
     trace_hash: String,
     interrupted: bool,
     faults: serde_json::Map<String, serde_json::Value>,
+    /// What is wrong with the kinds that the sweep might have had.
+    faults_without_effect: Vec<String>,
 }
 
-pub(super) fn json(
-    out: &mut impl Write,
-    summary: &Summary,
-    options: &RunOptions,
-    wall_s: f64,
-) -> io::Result<()> {
+#[derive(Serialize)]
+struct TallyObject {
+    runs_on: u64,
+    drawn: u64,
+    runs_drawn: u64,
+    checked: u64,
+    effective: u64,
+}
+
+/// What was had of a kind, under its name.
+fn tally_object(tally: &FaultTally) -> io::Result<(String, serde_json::Value)> {
+    let &FaultTally { kind, runs_on, drawn, runs_drawn, checked, effective, .. } = tally;
+    let object = TallyObject { runs_on, drawn, runs_drawn, checked, effective };
+    Ok((kind.name().to_owned(), serde_json::to_value(object).map_err(io::Error::other)?))
+}
+
+pub(super) fn json(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_s: f64) -> io::Result<()> {
     for failed in &summary.failed {
         let object = FailedObject {
             failed: failed.failure.oracle.name(),
@@ -148,7 +178,7 @@ pub(super) fn json(
             step: failed.failure.step,
             details: &failed.failure.details,
             trace_hash: format!("{:#018x}", failed.outcome.trace_hash),
-            replay: block(failed, options).replay(),
+            replay: block(failed).replay(),
         };
         write_line(out, &object)?;
     }
@@ -164,7 +194,8 @@ pub(super) fn json(
         runs_per_s: summary.runs as f64 / wall_s.max(1e-9),
         trace_hash: format!("{:#018x}", summary.trace_hash),
         interrupted: summary.interrupted,
-        faults: summary.faults.iter().map(|&(kind, count)| (kind.name().to_owned(), count.into())).collect(),
+        faults: summary.faults.iter().map(tally_object).collect::<io::Result<_>>()?,
+        faults_without_effect: summary.fault_complaints(sweep),
     };
     write_line(out, &object)
 }

@@ -14,6 +14,9 @@ use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
 use super::report::{self, WallClock};
 use super::{Fixed, Trouble};
 
+/// Exit code of a sweep that was to have every kind of fault and had not: the simulator's own invariant is broken.
+const BITELESS: u8 = 1;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -36,6 +39,12 @@ pub(super) struct Arguments {
     /// Stops when this many runs have failed
     #[arg(long, value_name = "N", value_parser = parse_runs)]
     failures_max: Option<u64>,
+    /// Deals the runs out evenly over workloads, kernels and weathers, as far as they are not fixed
+    #[arg(long)]
+    stratified: bool,
+    /// Fails unless every kind of fault was drawn, and had an effect in a run that was checked
+    #[arg(long)]
+    require_faults: bool,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
     #[arg(long)]
     check_determinism: bool,
@@ -52,12 +61,10 @@ fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
     let plan = Sweep {
-        options: arguments.fixed.options(),
-        base: arguments.seed.0,
-        runs: arguments.runs,
-        jobs,
         failures_max: arguments.failures_max,
         twice_every: if arguments.check_determinism { 1 } else { SAMPLE_EVERY },
+        stratified: arguments.stratified,
+        ..Sweep::of(arguments.fixed.options(), arguments.seed.0, arguments.runs, jobs)
     };
     let stop = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&stop);
@@ -88,12 +95,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
         report::hashes(&mut out, &summary, arguments.json)?;
     }
     if arguments.json {
-        report::json(&mut out, &summary, &plan.options, wall_s)?;
+        report::json(&mut out, &summary, &plan, wall_s)?;
     } else {
         report::text(&mut out, &summary, &plan, wall_s)?;
     }
     out.flush()?;
-    Ok(if summary.interrupted { 130 } else { summary.exit_code() })
+    if summary.interrupted {
+        return Ok(130);
+    }
+    let complaints = summary.fault_complaints(&plan);
+    if arguments.require_faults && !complaints.is_empty() {
+        for complaint in &complaints {
+            eprintln!("sim: a fault that does not bite: {complaint}");
+        }
+        return Ok(summary.exit_code().max(BITELESS));
+    }
+    Ok(summary.exit_code())
 }
 
 /// On standard error, and only on a terminal.

@@ -93,21 +93,15 @@ impl World {
             return Err(Errno::EBADF);
         }
         self.progress(thread);
-        self.forget_registrations(object);
-        match object {
-            Object::Socket(socket) => self.close_socket(socket),
-            Object::Epoll(epoll) => self.epoll_close(epoll),
-            Object::Kqueue(kqueue) => self.kqueue_close(kqueue),
-            Object::Eventfd(eventfd) => {
-                self.eventfds.remove(eventfd);
-            }
-            Object::Standard => {}
+        if self.descriptions.is_shared(object) && self.kernel_of(thread).is_bsd() {
+            self.knotes_of_number_removed(thread, object, fd);
         }
+        self.release(object);
         Ok(())
     }
 
-    /// The last descriptor is closed: FIN, or reset, or nothing.
-    fn close_socket(&mut self, id: u32) {
+    /// The last descriptor is closed: FIN, or reset, or nothing (T71, T75).
+    pub(crate) fn close_socket(&mut self, id: u32) {
         self.close_listener(id);
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());

@@ -7,9 +7,9 @@ use super::ready_list::ReadyList;
 use super::watch::{Key, Watch};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
-use crate::schedule::{Phase, ThreadId};
+use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// ERR and HUP are always of interest (E12).
 const ALWAYS: EpollMask = EpollMask::ERR.union(EpollMask::HUP);
@@ -28,17 +28,49 @@ struct Item {
 #[derive(Debug, Default)]
 pub(crate) struct Epoll {
     items: Slab<Item>,
-    /// The item of each descriptor number, [`NONE`] where there is none.
+    /// The newest item of each descriptor number, [`NONE`] where there is none.
     by_fd: Vec<u32>,
+    /// Older items whose number has been registered again for another file: their own lives on through a duplicate (E7).
+    shadowed: Vec<u32>,
     ready: ReadyList,
     /// Threads that sleep in a wait on this instance.
     pub(crate) sleepers: Vec<u32>,
 }
 
 impl Epoll {
-    fn find(&self, fd: Fd) -> Option<u32> {
+    /// The item of this file under this number: both are the key (E7).
+    #[inline]
+    fn find(&self, object: Object, fd: Fd) -> Option<u32> {
         let number = usize::try_from(fd.as_raw()).ok()?;
-        self.by_fd.get(number).copied().filter(|&item| item != NONE)
+        let newest = self.by_fd.get(number).copied().filter(|&item| item != NONE);
+        match newest {
+            Some(item) if self.items[item].object == object => Some(item),
+            _ => self.shadowed.iter().copied().find(|&item| {
+                let item = &self.items[item];
+                item.object == object && item.fd == fd
+            }),
+        }
+    }
+
+    /// Makes an item the one that its number names first.
+    fn index(&mut self, fd: Fd, item: u32) {
+        let number = usize::try_from(fd.as_raw()).expect("an open descriptor is not negative");
+        if self.by_fd.len() <= number {
+            self.by_fd.resize(number + 1, NONE);
+        }
+        let older = std::mem::replace(&mut self.by_fd[number], item);
+        if older != NONE {
+            self.shadowed.push(older);
+        }
+    }
+
+    fn unindex(&mut self, fd: Fd, item: u32) {
+        let number = usize::try_from(fd.as_raw()).expect("a registered descriptor is not negative");
+        if self.by_fd[number] == item {
+            self.by_fd[number] = NONE;
+        } else {
+            self.shadowed.retain(|&other| other != item);
+        }
     }
 
     /// Interest by descriptor number, for checks at the end of a run and for tests.
@@ -82,7 +114,7 @@ impl World {
             self.violate("illegal-call", ThreadId(thread), format!("{fd:?} cannot be watched here"));
             return Err(Errno::EPERM);
         }
-        let found = self.epolls[epoll].find(fd);
+        let found = self.epolls[epoll].find(object, fd);
         match (operation, found) {
             (EpollOperation::Add, Some(_)) => {
                 self.violate("illegal-call", ThreadId(thread), format!("{fd:?} is already registered"));
@@ -115,17 +147,14 @@ impl World {
         mask: EpollMask,
         data: u64,
     ) -> Result<(), Errno> {
-        if self.fault(FaultKind::RegistrationErrors, 0) {
-            let errors = [Errno::ENOSPC, Errno::ENOMEM];
-            return Err(errors[self.draw_for(FaultKind::RegistrationErrors, "which error", 0, 2) as usize]);
+        let error =
+            |details: &mut Details<'_>| details.choose("which error", &[Errno::ENOSPC, Errno::ENOMEM]);
+        if let Some(error) = self.fault_with(FaultKind::RegistrationErrors, 0, error) {
+            return Err(error);
         }
         let set = &mut self.epolls[epoll];
         let item = set.items.insert(Item { object, fd, mask: mask | ALWAYS, data });
-        let number = usize::try_from(fd.as_raw()).expect("an open descriptor is not negative");
-        if set.by_fd.len() <= number {
-            set.by_fd.resize(number + 1, NONE);
-        }
-        set.by_fd[number] = item;
+        set.index(fd, item);
         if let Some(watchers) = self.watchers(object) {
             watchers.add(Watch { set: Object::Epoll(epoll), item });
         }
@@ -147,8 +176,7 @@ impl World {
         let set = &mut self.epolls[epoll];
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
-        let number = usize::try_from(fd.as_raw()).expect("a registered descriptor is not negative");
-        set.by_fd[number] = NONE;
+        set.unindex(fd, item);
         if let Some(watchers) = self.watchers(object) {
             watchers.remove(Watch { set: Object::Epoll(epoll), item });
         }
@@ -253,11 +281,13 @@ impl World {
             if self.epolls[epoll].ready.len() > 0 {
                 self.wake_one_sleeper(Object::Epoll(epoll));
             }
-            if timeout_ms != 0 && self.fault(FaultKind::StaleBatches, thread) {
+            if timeout_ms != 0
+                && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
+            {
                 let held = &mut self.threads[thread as usize].held_events;
                 held.clear();
                 held.extend_from_slice(&events[..count]);
-                self.stall(thread, set, began, wait_arguments(timeout_ms, events.len()));
+                self.stall(thread, set, began, wait_arguments(timeout_ms, events.len()), stall_ns);
                 return Ok(Wait::Parked);
             }
             return Ok(Wait::Ready(count));

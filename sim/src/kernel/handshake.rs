@@ -12,7 +12,7 @@ use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// A connection: two streams, and the sockets at their ends.
 #[derive(Debug)]
@@ -128,12 +128,15 @@ impl World {
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
             self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
-        } else if self.fault(FaultKind::FailedConnects, host) {
+            return Err(Errno::EINPROGRESS);
+        }
+        let failure = |details: &mut Details<'_>| {
             let errors = [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ETIMEDOUT];
-            let which = self.draw_for(FaultKind::FailedConnects, "which error", host, errors.len() as u64);
-            let after_ns = self.draw_for(FaultKind::FailedConnects, "when it fails", host, 3 * SECOND_NS);
+            (details.choose("which error", &errors), details.draw("when it fails", 3 * SECOND_NS))
+        };
+        if let Some((error, after_ns)) = self.fault_with(FaultKind::FailedConnects, host, failure) {
             let at = self.arrival(connection, 0).saturating_add(after_ns);
-            self.fail_attempt_at(connection, at, errors[which as usize], Excuse::ConnectFailed);
+            self.fail_attempt_at(connection, at, error, Excuse::ConnectFailed);
         } else {
             self.send_syn(connection, 0, self.now);
         }

@@ -7,7 +7,7 @@ use super::socket::State;
 use super::watch::{Key, Watch};
 use super::{Kernel, NONE, Object, cost};
 use crate::fault::FaultKind;
-use crate::schedule::{Phase, ThreadId};
+use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
 use crate::world::World;
 
@@ -194,6 +194,23 @@ impl World {
         }
         if let Some(watchers) = self.watchers(Object::Socket(socket)) {
             watchers.remove(Watch { set: Object::Kqueue(kqueue), item });
+        }
+    }
+
+    /// A number is closed: its knotes go at once, even if the file lives on through another number (K37).
+    pub(crate) fn knotes_of_number_removed(&mut self, thread: u32, object: Object, fd: Fd) {
+        let host = self.threads[thread as usize].host;
+        let number = u64::from(fd.as_raw().cast_unsigned());
+        while let Some(watchers) = self.watchers(object) {
+            let watches: Vec<Watch> = watchers.iter().collect();
+            let found = watches.into_iter().find_map(|watch| {
+                let Object::Kqueue(kqueue) = watch.set else { return None };
+                let entry = &self.kqueues[kqueue];
+                let matches = entry.host == host && entry.knotes[watch.item].ident == number;
+                matches.then_some((kqueue, watch.item))
+            });
+            let Some((kqueue, item)) = found else { return };
+            self.knote_remove(kqueue, item);
         }
     }
 
@@ -412,11 +429,13 @@ impl World {
             if self.kqueues[kqueue].active.len() > 0 {
                 self.wake_one_sleeper(set);
             }
-            if timeout_ns != Some(0) && self.fault(FaultKind::StaleBatches, thread) {
+            if timeout_ns != Some(0)
+                && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
+            {
                 let held = &mut self.threads[thread as usize].held_kevents;
                 held.clear();
                 held.extend_from_slice(&events[..count]);
-                self.stall(thread, set, began, arguments);
+                self.stall(thread, set, began, arguments, stall_ns);
                 return Ok(Wait::Parked);
             }
             return Ok(Wait::Ready(count));

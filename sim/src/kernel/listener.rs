@@ -12,7 +12,7 @@ use crate::decision::seed::mix;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// What listen(2) adds to a socket.
 #[derive(Debug)]
@@ -141,8 +141,9 @@ impl World {
             return Err(Errno::EAGAIN);
         }
         self.progress(thread);
-        if self.fault(FaultKind::AcceptErrors, id) {
-            return Err(self.accept_error(id, kernel));
+        let error = |details: &mut Details<'_>| details.choose("which error", accept_errors(kernel));
+        if let Some(error) = self.fault_with(FaultKind::AcceptErrors, id, error) {
+            return Err(self.lose_queued(id, error));
         }
         if self.fault(FaultKind::AcceptAborts, id) {
             let queue = &self.sockets[id].listener.as_ref().expect("it listens").queue;
@@ -169,20 +170,8 @@ impl World {
         listener.queue.pop_front().expect("a connection is queued")
     }
 
-    /// An error of the queue's first connection, which goes with it (T44).
-    fn accept_error(&mut self, id: u32, kernel: Kernel) -> Errno {
-        let errors: &[Errno] = match kernel {
-            Kernel::Linux => &[
-                Errno::ECONNABORTED,
-                Errno::EPROTO,
-                Errno::ENETDOWN,
-                Errno::EHOSTUNREACH,
-                Errno::ENETUNREACH,
-            ],
-            Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
-        };
-        let which = self.draw_for(FaultKind::AcceptErrors, "which error", id, errors.len() as u64);
-        let error = errors[which as usize];
+    /// The queue's first connection has an error, and goes with it (T44).
+    fn lose_queued(&mut self, id: u32, error: Errno) -> Errno {
         let lost = self.take_queued(id);
         self.note(|| format!("accept reports {} and its connection is gone", error.name()));
         self.excuse_socket(lost, Excuse::AbortedAtAccept);
@@ -218,5 +207,15 @@ impl World {
         listener_entry.queue.push_back(socket);
         self.sockets[socket].attempt = Attempt::Known;
         self.wake(Object::Socket(listener), Key::In);
+    }
+}
+
+/// The errors of the connection that accept may report (T44); the first is the commonest.
+const fn accept_errors(kernel: Kernel) -> &'static [Errno] {
+    match kernel {
+        Kernel::Linux => {
+            &[Errno::ECONNABORTED, Errno::EPROTO, Errno::ENETDOWN, Errno::EHOSTUNREACH, Errno::ENETUNREACH]
+        }
+        Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
     }
 }

@@ -1,11 +1,13 @@
 //! A process's descriptor table.
 
+use std::collections::BTreeSet;
+
 use reactor::sys::{Errno, Fd};
 
 use super::Object;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The first number that a process can get: 0, 1 and 2 are taken.
 const FIRST: usize = 3;
@@ -13,6 +15,8 @@ const FIRST: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Process {
     descriptors: Vec<Option<Object>>,
+    /// Numbers without `FD_CLOEXEC`, which belongs to the number (T81). The loop's calls all set it.
+    kept_on_exec: BTreeSet<i32>,
     /// No number below it is free.
     lowest: usize,
     /// The descriptor limit: numbers are below it.
@@ -27,6 +31,7 @@ impl Process {
     pub(crate) fn new(limit: usize) -> Process {
         Process {
             descriptors: vec![Some(Object::Standard); FIRST],
+            kept_on_exec: BTreeSet::new(),
             lowest: FIRST,
             limit,
             limit_at_rest: limit,
@@ -57,6 +62,34 @@ impl Process {
         Some(Fd::from_raw(i32::try_from(number).expect("the limit is far below")))
     }
 
+    /// Whether the limit allows this number.
+    pub(crate) fn allows(&self, fd: Fd) -> bool {
+        usize::try_from(fd.as_raw()).is_ok_and(|number| number < self.limit)
+    }
+
+    /// Puts an object at a number that is free, as dup2(2) does.
+    pub(crate) fn install_at(&mut self, fd: Fd, object: Object) {
+        let number = usize::try_from(fd.as_raw()).expect("the number was found to be allowed");
+        if number >= self.descriptors.len() {
+            self.descriptors.resize(number + 1, None);
+        }
+        self.descriptors[number] = Some(object);
+    }
+
+    /// Whether the number stays open over exec(2): `FD_CLOEXEC` is off.
+    pub(crate) fn is_kept_on_exec(&self, fd: Fd) -> bool {
+        self.kept_on_exec.contains(&fd.as_raw())
+    }
+
+    /// Sets or clears `FD_CLOEXEC`.
+    pub(crate) fn set_kept_on_exec(&mut self, fd: Fd, kept: bool) {
+        if kept {
+            self.kept_on_exec.insert(fd.as_raw());
+        } else {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
+    }
+
     pub(crate) fn remove(&mut self, fd: Fd) -> Option<Object> {
         let object = self.get(fd)?;
         let number = usize::try_from(fd.as_raw()).ok()?;
@@ -64,6 +97,9 @@ impl Process {
             return None;
         }
         self.descriptors[number] = None;
+        if !self.kept_on_exec.is_empty() {
+            self.kept_on_exec.remove(&fd.as_raw());
+        }
         self.lowest = self.lowest.min(number);
         Some(object)
     }
@@ -84,6 +120,13 @@ impl Process {
 }
 
 impl World {
+    /// The process that a thread belongs to.
+    #[inline]
+    pub(crate) fn process_of(&mut self, thread: u32) -> &mut Process {
+        let host = self.threads[thread as usize].host;
+        &mut self.hosts[host as usize].process
+    }
+
     /// The object behind a descriptor; a number that is not open is an error of the caller's.
     #[inline]
     pub(crate) fn object(&mut self, thread: u32, fd: Fd) -> Result<Object, Errno> {
@@ -123,9 +166,11 @@ impl World {
         if self.hosts[host as usize].process.lowest_free().is_none() {
             return Err(Errno::EMFILE);
         }
-        if self.fault(FaultKind::CreationErrors, host) {
-            let errors = [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-            return Err(errors[self.draw_for(FaultKind::CreationErrors, "which error", host, 3) as usize]);
+        let error = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM])
+        };
+        if let Some(error) = self.fault_with(FaultKind::CreationErrors, host, error) {
+            return Err(error);
         }
         self.maybe_lower_limit(host);
         Ok(())
@@ -141,12 +186,16 @@ impl World {
     /// Lowers the limit to just above what is open, for some time. The call under way still succeeds.
     fn maybe_lower_limit(&mut self, host: u32) {
         let process = &self.hosts[host as usize].process;
-        if process.limit < process.limit_at_rest || !self.fault(FaultKind::DescriptorLimits, host) {
+        if process.limit < process.limit_at_rest {
             return;
         }
-        let spare = 1 + self.draw_for(FaultKind::DescriptorLimits, "descriptors left", host, 3) as usize;
-        let most_ns = 200_000_000;
-        let lasts_ns = 1_000_000 + self.draw_for(FaultKind::DescriptorLimits, "how long", host, most_ns);
+        let squeeze = |details: &mut Details<'_>| {
+            let spare = 1 + details.draw("descriptors left", 3) as usize;
+            (spare, 1_000_000 + details.draw("how long", 200_000_000))
+        };
+        let Some((spare, lasts_ns)) = self.fault_with(FaultKind::DescriptorLimits, host, squeeze) else {
+            return;
+        };
         let process = &mut self.hosts[host as usize].process;
         process.limit = (process.height() + spare).min(process.limit_at_rest);
         let limit = process.limit;

@@ -11,7 +11,7 @@ use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
 use crate::weather::Weather;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The state of the protocol, as far as calls can tell.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -164,14 +164,15 @@ impl World {
         if let Some(bytes) = self.options.buffer_bytes {
             return bytes.max(1);
         }
-        if !self.fault(FaultKind::SmallBuffers, host) {
-            return CAPACITY_DEFAULT;
-        }
-        if self.swarm.weather == Weather::Tiny {
-            return 1 + self.draw_for(FaultKind::SmallBuffers, "bytes of a tiny buffer", host, 600);
-        }
-        let spread = minimum << self.draw_for(FaultKind::SmallBuffers, "scale of a buffer", host, 5);
-        minimum + self.draw_for(FaultKind::SmallBuffers, "bytes of a buffer", host, spread)
+        let tiny = self.swarm.weather == Weather::Tiny;
+        let small = |details: &mut Details<'_>| {
+            if tiny {
+                return 1 + details.draw("bytes of a tiny buffer", 600);
+            }
+            let spread = minimum << details.draw("scale of a buffer", 5);
+            minimum + details.draw("bytes of a buffer", spread)
+        };
+        self.fault_with(FaultKind::SmallBuffers, host, small).unwrap_or(CAPACITY_DEFAULT)
     }
 
     /// Draws a send buffer anew while it is in use. A smaller one may hold more than it has room for; it then takes

@@ -43,7 +43,7 @@ impl SimSyscalls {
 
     /// Carries out one call that does not sleep.
     #[inline]
-    fn call<R>(
+    pub(crate) fn call<R>(
         &mut self,
         call: CallKind,
         fd: i32,
@@ -94,9 +94,9 @@ impl SimSyscalls {
 
     #[inline]
     fn leave(&self, mut world: RefMut<'_, World>) {
-        if world.may_run_actor_early(self.thread.0) {
+        if let Some(actor) = world.draw_early_actor(self.thread) {
             drop(world);
-            self.world.run_early_actor(self.thread);
+            self.world.run_actor(actor);
         }
     }
 
@@ -179,7 +179,8 @@ fn words_of_kevent(event: &Kevent) -> String {
     format!("{of} {flags}, data {data}{note} for {token}")
 }
 
-fn nothing<R>(_: &R) -> u64 {
+/// The value of a call that answers none.
+pub(crate) fn nothing<R>(_: &R) -> u64 {
     0
 }
 
@@ -388,7 +389,8 @@ impl SimSyscalls {
     }
 }
 
-fn number(fd: &Fd) -> u64 {
+/// The value of a call that answers a descriptor.
+pub(crate) fn number(fd: &Fd) -> u64 {
     u64::from(fd.as_raw().cast_unsigned())
 }
 

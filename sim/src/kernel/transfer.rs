@@ -11,7 +11,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::world::World;
+use crate::world::{Details, World};
 
 /// The longest segment, as segmentation offload makes them.
 const SEGMENT_BYTES_MAX: u64 = 65_536;
@@ -165,9 +165,10 @@ impl World {
                 self.expect_stream_ack(connection, side);
                 return;
             }
-            if length > 1 && self.fault(FaultKind::SplitSegments, entity) {
-                let shorter =
-                    self.draw_for(FaultKind::SplitSegments, "where a segment is cut", entity, length - 1);
+            let cut = |details: &mut Details<'_>| details.draw("where a segment is cut", length - 1);
+            if length > 1
+                && let Some(shorter) = self.fault_with(FaultKind::SplitSegments, entity, cut)
+            {
                 end -= shorter;
             }
             let at = self.arrival(connection, side);
@@ -220,9 +221,10 @@ impl World {
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
         }
-        if self.fault(FaultKind::FailedConnections, connection) {
-            let which = self.draw_for(FaultKind::FailedConnections, "which error", connection, 2);
-            let error = [Errno::ETIMEDOUT, Errno::EHOSTUNREACH][which as usize];
+        let failure = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH, Errno::ENETUNREACH])
+        };
+        if let Some(error) = self.fault_with(FaultKind::FailedConnections, connection, failure) {
             self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
             self.excuse_connection(connection, Excuse::Injected);
             self.end_socket(receiver, Some(error));

@@ -47,6 +47,10 @@ impl Watchers {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Watch> + '_ {
+        self.first.iter().chain(&self.more).copied()
+    }
+
     /// The `n`-th to be woken: the last one registered comes first (E36).
     #[inline]
     pub(crate) fn nth(&self, n: usize) -> Option<Watch> {
@@ -91,7 +95,7 @@ impl World {
         }
     }
 
-    /// Removes every registration of an object whose last descriptor was closed (E8, K37).
+    /// Removes every registration of an object whose last descriptor was closed (E8).
     pub(crate) fn forget_registrations(&mut self, object: Object) {
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(0)) {
             match watch.set {

@@ -54,6 +54,8 @@ impl<'a, W: Workload> Drive<'a, W> {
     ) -> Drive<'a, W> {
         let world = WorldOptions {
             weather: setup.weather,
+            kernel: Some(setup.kernel),
+            switches: options.switches,
             latency: setup.latency,
             descriptor_limit: setup.descriptor_limit,
             collect_trace: options.collect_trace,

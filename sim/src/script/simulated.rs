@@ -1,5 +1,7 @@
 //! The wide calls on the simulated kernel. What the kernel does not have yet answers `Unsupported`.
 
+mod descriptors;
+
 use std::net::SocketAddr;
 
 use reactor::sys::{Errno, Fd};
@@ -13,13 +15,11 @@ impl Probe for SimSyscalls {
     }
 
     fn dup(&mut self, fd: Fd) -> Answer<Fd> {
-        let _ = fd;
-        Err(Errno::Unsupported)
+        self.dup_descriptor(fd)
     }
 
     fn dup2(&mut self, fd: Fd, to: Fd) -> Answer<Fd> {
-        let _ = (fd, to);
-        Err(Errno::Unsupported)
+        self.dup_descriptor_to(fd, to)
     }
 
     fn socket_of(&mut self, kind: SocketKind) -> Answer<Fd> {
@@ -62,13 +62,19 @@ impl Probe for SimSyscalls {
     }
 
     fn option(&mut self, fd: Fd, option: WideOption) -> Answer<i64> {
-        let _ = (fd, option);
-        Err(Errno::Unsupported)
+        match option {
+            WideOption::NonBlocking => self.is_non_blocking(fd),
+            WideOption::CloseOnExec => self.is_closed_on_exec(fd),
+            _ => Err(Errno::Unsupported),
+        }
     }
 
     fn set_option(&mut self, fd: Fd, option: WideOption, value: i64) -> Answer<()> {
-        let _ = (fd, option, value);
-        Err(Errno::Unsupported)
+        match option {
+            WideOption::NonBlocking => self.set_non_blocking(fd, value != 0),
+            WideOption::CloseOnExec => self.set_closed_on_exec(fd, value != 0),
+            _ => Err(Errno::Unsupported),
+        }
     }
 
     fn recv_wide(&mut self, fd: Fd, length: usize, flags: MessageFlags) -> Answer<Vec<u8>> {
@@ -206,8 +212,7 @@ impl Probe for SimSyscalls {
     }
 
     fn limit_descriptors(&mut self, limit: Option<usize>) -> Answer<()> {
-        let _ = limit;
-        Err(Errno::Unsupported)
+        self.limit_numbers(limit)
     }
 
     fn pipe_signals(&mut self) -> u64 {

@@ -3,6 +3,7 @@
 mod accept;
 mod actors;
 mod connect;
+mod descriptors;
 mod edges;
 mod ends;
 mod knotes;
