@@ -11,6 +11,16 @@ use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::World;
 
+/// A close that waits until what was sent is acknowledged, or its time is over (T76).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Lingering {
+    connection: u32,
+    side: usize,
+    until: u64,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
 impl World {
     pub(crate) fn shutdown(&mut self, thread: u32, fd: Fd, how: Shutdown) -> Result<(), Errno> {
         self.spend(thread, cost::SHUTDOWN);
@@ -117,8 +127,42 @@ impl World {
                 self.connections[connection].streams[outgoing].finished = true;
                 self.transmit(connection, outgoing);
             }
+            if let Some(seconds @ 1..) = linger_s {
+                self.linger(id, seconds);
+            }
         }
         self.remove_socket(id);
+    }
+
+    /// Makes the close under way wait. Linux waits whatever the descriptor's mode (T76); of the others only the loop's
+    /// mode is modelled, in which they do not.
+    #[cold]
+    fn linger(&mut self, id: u32, seconds: u32) {
+        let socket = &self.sockets[id];
+        let (connection, side) = (socket.connection, socket.outgoing());
+        if self.kernel_at(id).is_bsd() || self.connections[connection].streams[side].aborted {
+            return;
+        }
+        let until = self.now + u64::from(seconds) * SECOND_NS;
+        self.lingering = Some(Lingering { connection, side, until });
+        // This also keeps the connection until then.
+        let stream = connection * 2 + side as u32;
+        self.queue_connection_event(connection, until, EventKind::Acknowledgement { stream });
+    }
+
+    /// Whether the close that waits may return by now.
+    pub(crate) fn linger_ends(&mut self) -> bool {
+        let Some(Lingering { connection, side, until }) = self.lingering else { return true };
+        let now = self.now;
+        let ended = now >= until || {
+            let stream = &mut self.connections[connection].streams[side];
+            stream.settle(now);
+            stream.fin_acked() || stream.cut || stream.aborted
+        };
+        if ended {
+            self.lingering = None;
+        }
+        ended
     }
 
     /// Takes the socket out of its connection; what it sent goes on by itself (T74).

@@ -93,7 +93,8 @@ impl World {
         }
         let socket = &self.sockets[id];
         let bound = socket.local.filter(|_| socket.holds_port || socket.address_chosen);
-        let local_ip = bound.map(|address| *address.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(local_ip);
+        let local_ip =
+            bound.map(|address| *address.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(local_ip);
         let local = match bound.filter(|_| socket.holds_port) {
             Some(address) => SocketAddrV4::new(local_ip, address.port()),
             None => {

@@ -165,6 +165,28 @@ impl World {
         Ok(Accepted { fd, peer })
     }
 
+    /// accept4(2) with other flags than the loop's: on macOS the mode comes from the listener, as with accept(2) (T36).
+    pub(crate) fn accept_flagged(
+        &mut self,
+        thread: u32,
+        fd: Fd,
+        non_blocking: bool,
+        bad_flags: bool,
+    ) -> Result<Fd, Errno> {
+        let listener = self.object(thread, fd)?;
+        if bad_flags {
+            return Err(Errno::EINVAL);
+        }
+        let accepted = self.accept(thread, fd)?.fd;
+        let inherits = self.kernel_of(thread) == Kernel::Macos;
+        let blocking = if inherits { self.descriptions.is_blocking(listener) } else { !non_blocking };
+        if blocking {
+            let object = self.object(thread, accepted)?;
+            self.descriptions.set_blocking(object, true);
+        }
+        Ok(accepted)
+    }
+
     fn take_queued(&mut self, id: u32) -> u32 {
         let listener = self.sockets[id].listener.as_mut().expect("it listens");
         listener.queue.pop_front().expect("a connection is queued")

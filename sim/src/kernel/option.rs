@@ -104,7 +104,8 @@ impl World {
             WideOption::NotSentLowWater if kernel == Kernel::Freebsd => return Err(Errno::ENOPROTOOPT),
             WideOption::NotSentLowWater => {
                 // Zero leaves it to the system, which has no limit.
-                socket.unsent_limit = u64::try_from(value).ok().filter(|&limit| limit > 0).unwrap_or(u64::MAX);
+                socket.unsent_limit =
+                    u64::try_from(value).ok().filter(|&limit| limit > 0).unwrap_or(u64::MAX);
             }
             WideOption::SynCount if kernel.is_bsd() => return Err(Errno::ENOPROTOOPT),
             WideOption::SynCount if (1..=SYN_COUNT_MAX).contains(&value) => {

@@ -135,9 +135,8 @@ impl World {
             (mine.address && (kernel.is_bsd() || theirs.address)) || (mine.port && theirs.port)
         };
         self.forget_time_waits(host);
-        let is_mine = |local: SocketAddrV4| {
-            local.port() == address.port() && overlap(*local.ip(), *address.ip())
-        };
+        let is_mine =
+            |local: SocketAddrV4| local.port() == address.port() && overlap(*local.ip(), *address.ip());
         let remembered = &self.hosts[host as usize].time_wait;
         if remembered.iter().any(|entry| is_mine(entry.local) && !may_share(entry.shared)) {
             return true;
@@ -222,8 +221,10 @@ impl World {
         if let Some(port) = self.free_port(host, PARITY_OF_CONNECT) {
             return Some(port);
         }
-        let used: BTreeSet<u16> =
-            (self.locals_toward(host, to)).filter(|local| *local.ip() == ip).map(|local| local.port()).collect();
+        let used: BTreeSet<u16> = (self.locals_toward(host, to))
+            .filter(|local| *local.ip() == ip)
+            .map(|local| local.port())
+            .collect();
         let entry = &self.hosts[host as usize];
         let (first, end) = entry.port_range;
         let port = (first..end).find(|port| !entry.bound.contains_key(port) && !used.contains(port))?;

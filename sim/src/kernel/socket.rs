@@ -5,9 +5,9 @@ use std::net::SocketAddrV4;
 use reactor::sys::{EpollMask, Errno, Family, Fd};
 
 use super::listener::Listener;
+use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
 use super::port::Sharing;
 use super::watch::Watchers;
-use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
 use crate::weather::Weather;
@@ -229,7 +229,9 @@ impl World {
         let room = self.room(id);
         let socket = &self.sockets[id];
         let queued = socket.send_capacity.saturating_sub(room);
-        room > 0 && room >= queued / 2 && (socket.unsent_limit == u64::MAX || self.unsent(id) < socket.unsent_limit)
+        room > 0
+            && room >= queued / 2
+            && (socket.unsent_limit == u64::MAX || self.unsent(id) < socket.unsent_limit)
     }
 
     /// Bytes that were written and have not been sent.
