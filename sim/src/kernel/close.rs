@@ -156,7 +156,7 @@ impl World {
         let now = self.now;
         let ended = now >= until || {
             let stream = &mut self.connections[connection].streams[side];
-            stream.settle(now);
+            stream.settle(now, &self.work);
             stream.fin_acked() || stream.cut || stream.aborted
         };
         if ended {
@@ -223,7 +223,7 @@ impl World {
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let receiver = entry.sockets[1 - side];
         entry.streams[side].cut = true;
-        entry.streams[1 - side].settle(now);
+        entry.streams[1 - side].settle(now, &self.work);
         let all_acked = entry.streams[1 - side].fin_acked();
         entry.streams[1 - side].cut = true;
         if receiver == NONE {
@@ -304,14 +304,14 @@ impl World {
         self.remember_connection(connection);
         let mut entry = self.connections.remove(connection);
         for stream in &mut entry.streams {
-            let storage = stream.take_storage();
-            if storage.capacity() > 0 && self.storage.len() < STORAGE_MAX {
-                self.storage.push(storage);
+            stream.release(&mut self.rings);
+        }
+        for side in [0, 1] {
+            if let Some(host) = self.hosts.get_mut(entry.hosts[side] as usize)
+                && entry.counted[side]
+            {
+                host.ports.disconnect(entry.addresses[side].port(), &self.work);
             }
         }
-        self.hosts[entry.hosts[0] as usize].release_connection_port(entry.addresses[0].port());
     }
 }
-
-/// Rings of closed connections that are kept for new ones.
-const STORAGE_MAX: usize = 256;

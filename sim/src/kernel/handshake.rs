@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use reactor::sys::{Errno, Fd};
 
-use super::port::Sharing;
+use super::address::Sharing;
 use super::socket::{Attempt, State};
 use super::stream::Stream;
 use super::watch::Key;
@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) events: u32,
     /// Which side closed before it heard of the other's close: it remembers the connection (T10).
     pub(crate) closed_first: [bool; 2],
+    /// Whether each side is counted as a user of its port.
+    pub(crate) counted: [bool; 2],
     /// What each side allowed others to do with its address when it closed.
     pub(crate) shared: [Sharing; 2],
 }
@@ -105,10 +107,9 @@ impl World {
         if bound.is_some() && self.is_connected_between(host, local, to) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let storage = [self.storage.pop().unwrap_or_default(), self.storage.pop().unwrap_or_default()];
         let receive_capacity = self.sockets[id].receive_capacity;
         // What the other side can receive is known once it exists.
-        let mut streams = storage.map(|storage| Stream::new(receive_capacity, storage));
+        let mut streams = [(); 2].map(|()| Stream::new(receive_capacity));
         streams[0].holds_small = !self.sockets[id].no_delay;
         let connection = self.connections.insert(Connection {
             streams,
@@ -118,9 +119,10 @@ impl World {
             listener: (NONE, 0),
             events: 0,
             closed_first: [false; 2],
+            counted: [true, false],
             shared: [Sharing::default(); 2],
         });
-        *self.hosts[host as usize].connection_ports.entry(local.port()).or_default() += 1;
+        self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let socket = &mut self.sockets[id];
         socket.local = Some(local);
         socket.attach(connection, 0);
@@ -253,8 +255,10 @@ impl World {
         socket.unsent_limit = unsent_limit;
         socket.send_capacity = send;
         socket.receive_capacity = receive;
+        self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let entry = &mut self.connections[connection];
         entry.sockets[1] = id;
+        entry.counted[1] = true;
         entry.streams[1].holds_small = !no_delay;
         let stream = &mut entry.streams[0];
         stream.receive_capacity = receive;
@@ -316,6 +320,7 @@ impl World {
     /// Records for both ends why their stream may end early.
     pub(crate) fn excuse_connection(&mut self, connection: u32, excuse: Excuse) {
         let [client, server] = self.connections[connection].addresses;
+        self.work.descend(self.excuses.len());
         self.excuses.entry((client, server)).or_insert(excuse);
         self.excuses.entry((server, client)).or_insert(excuse);
     }

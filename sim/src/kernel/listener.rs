@@ -58,7 +58,7 @@ impl World {
         } else {
             let chosen = self.sockets[id].local.filter(|_| self.sockets[id].address_chosen);
             let ip = chosen.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
-            let port = self.port_to_bind(id, ip).ok_or(Errno::EADDRINUSE)?;
+            let port = self.port_to_bind(self.sockets[id].host).ok_or(Errno::EADDRINUSE)?;
             self.take_port(id, SocketAddrV4::new(ip, port));
         }
         let serial = self.next_serial();
@@ -72,8 +72,8 @@ impl World {
     fn is_listened_on(&self, id: u32) -> bool {
         let socket = &self.sockets[id];
         let Some(address) = socket.local else { return false };
-        let others = self.hosts[socket.host as usize].bound.get(&address.port());
-        others.into_iter().flatten().filter(|&&other| other != id).any(|&other| {
+        let others = self.hosts[socket.host as usize].ports.holders(address.port(), &self.work);
+        others.iter().filter(|&&other| other != id).any(|&other| {
             let other = &self.sockets[other];
             let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
             let overlap = theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
@@ -85,7 +85,7 @@ impl World {
     /// FreeBSD (T13); macOS gives everything to the first.
     pub(crate) fn find_listener(&self, host: u32, to: SocketAddrV4, from: SocketAddrV4) -> Option<u32> {
         let host = &self.hosts[host as usize];
-        let bound = host.bound.get(&to.port())?;
+        let bound = host.ports.holders(to.port(), &self.work);
         let mut exact = false;
         let mut found = 0_u64;
         for &id in bound {
@@ -102,6 +102,7 @@ impl World {
         let hash =
             mix(crate::trace::word_of_address(from) ^ crate::trace::word_of_address(to).rotate_left(16));
         let chosen = if host.kernel == Kernel::Macos { 0 } else { hash % found };
+        self.work.add(bound.len());
         let matching = bound.iter().copied().filter(|&id| {
             let socket = &self.sockets[id];
             let local = socket.local.filter(|_| socket.listener.is_some());
@@ -205,6 +206,7 @@ impl World {
     pub(crate) fn close_listener(&mut self, id: u32) {
         let Some(listener) = self.sockets[id].listener.take() else { return };
         for socket in listener.queue {
+            self.work.add(1);
             self.excuse_socket(socket, Excuse::ListenerClosed);
             self.abort_socket(socket);
         }

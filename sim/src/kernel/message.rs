@@ -145,7 +145,7 @@ impl World {
             return true;
         }
         let stream = &mut self.connections[connection].streams[outgoing];
-        stream.settle(now);
+        stream.settle(now, &self.work);
         fin_received && stream.fin_acked()
     }
 

@@ -1,288 +1,184 @@
-//! Ports and addresses: who holds one, who may share it, and the connections that are over and keep theirs for a while.
+//! The ports of a host: who holds which, and which is the next free one.
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::{BTreeMap, VecDeque};
 
-use reactor::sys::{Errno, Fd};
-
-use super::socket::State;
-use super::{Kernel, NONE, cost};
-use crate::world::World;
+use super::address::TimeWait;
+use crate::number_set::NumberSet;
+use crate::work::WorkCount;
 
 /// First and one past the last ephemeral port: Linux's default range.
-pub(crate) const EPHEMERAL: (u16, u16) = (32_768, 61_000);
+const EPHEMERAL: (u16, u16) = (32_768, 61_000);
 
-/// Which half of the range is tried first: bind(2) takes odd ports, connect(2) even ones (T4).
-pub(crate) const PARITY_OF_BIND: u16 = 1;
-pub(crate) const PARITY_OF_CONNECT: u16 = 0;
-
-const SECOND_NS: u64 = 1_000_000_000;
-/// After this time a connection to the same loopback address may take the port again (T6).
-const LOOPBACK_REUSE_NS: u64 = SECOND_NS;
-
-/// The end of a connection whose side closed first: it keeps its pair of addresses (T6, T10).
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct TimeWait {
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
-    since: u64,
-    /// Whether the socket allowed others to bind its address (T11).
-    shared: Sharing,
+/// What a port is wanted for; each prefers its own half of the range (T4).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Half {
+    /// connect(2).
+    Even = 0,
+    /// bind(2) and listen(2).
+    Odd = 1,
 }
 
-/// What a socket allows others to do with its address.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Sharing {
-    /// `SO_REUSEADDR`.
-    pub(crate) address: bool,
-    /// `SO_REUSEPORT`.
-    pub(crate) port: bool,
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// Sockets that hold a port by bind or listen.
+    bound: BTreeMap<u16, Vec<u32>>,
+    /// Ports of connections that have an end here, and of remembered ones, with their counts.
+    connections: BTreeMap<u16, u32>,
+    /// The even and the odd ports that are in either of these, halved.
+    taken: [NumberSet; 2],
+    /// First and one past the last port that the kernel chooses by itself.
+    range: (u16, u16),
+    next: u16,
+    /// Connections that are over and keep their addresses, the oldest first (T6).
+    pub(crate) time_wait: VecDeque<TimeWait>,
 }
 
-/// How long a connection is remembered: twice the longest life of a segment.
-const fn time_wait_ns(kernel: Kernel) -> u64 {
-    match kernel {
-        Kernel::Linux | Kernel::Freebsd => 60 * SECOND_NS,
-        Kernel::Macos => 30 * SECOND_NS,
+impl Default for Ports {
+    fn default() -> Ports {
+        Ports {
+            bound: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            taken: Default::default(),
+            range: EPHEMERAL,
+            next: EPHEMERAL.0,
+            time_wait: VecDeque::new(),
+        }
     }
 }
 
-fn overlap(one: Ipv4Addr, other: Ipv4Addr) -> bool {
-    one == other || one.is_unspecified() || other.is_unspecified()
-}
-
-impl World {
-    pub(crate) fn bind(&mut self, thread: u32, fd: Fd, address: SocketAddrV4) -> Result<(), Errno> {
-        self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
-        let host = self.sockets[id].host;
-        if self.sockets[id].holds_port || self.sockets[id].state != State::Closed {
-            return Err(Errno::EINVAL);
-        }
-        if !self.is_local(host, *address.ip()) {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        let port = match address.port() {
-            0 => self.port_to_bind(id, *address.ip()).ok_or(Errno::EADDRINUSE)?,
-            port => port,
-        };
-        let bound = SocketAddrV4::new(*address.ip(), port);
-        if self.conflicts(id, bound) {
-            return Err(Errno::EADDRINUSE);
-        }
-        self.take_port(id, bound);
-        let socket = &mut self.sockets[id];
-        socket.port_chosen = address.port() != 0;
-        socket.address_chosen = !address.ip().is_unspecified();
-        Ok(())
+impl Ports {
+    /// The sockets that hold a port by bind or listen, in the order in which they took it.
+    pub(crate) fn holders(&self, port: u16, work: &WorkCount) -> &[u32] {
+        work.descend(self.bound.len());
+        let holders = self.bound.get(&port).map_or(&[][..], Vec::as_slice);
+        work.add(holders.len());
+        holders
     }
 
-    /// Holds a port for a socket, until the socket lets it go.
-    pub(crate) fn take_port(&mut self, id: u32, address: SocketAddrV4) {
-        let socket = &mut self.sockets[id];
-        socket.local = Some(address);
-        socket.holds_port = true;
-        self.hosts[socket.host as usize].bound.entry(address.port()).or_default().push(id);
+    /// A socket takes a port by bind or listen.
+    pub(crate) fn bind(&mut self, port: u16, socket: u32, work: &WorkCount) {
+        work.descend(self.bound.len());
+        self.bound.entry(port).or_default().push(socket);
+        self.take(port);
     }
 
-    /// Gives back the port that bind(2) or listen(2) took.
-    pub(crate) fn release_port(&mut self, id: u32) {
-        let socket = &mut self.sockets[id];
-        if !socket.holds_port {
-            return;
-        }
-        socket.holds_port = false;
-        let Some(address) = socket.local else { return };
-        let bound = &mut self.hosts[socket.host as usize].bound;
-        if let Some(sockets) = bound.get_mut(&address.port()) {
-            sockets.retain(|&other| other != id);
-            if sockets.is_empty() {
-                bound.remove(&address.port());
-            }
+    /// A socket gives back what it took by bind or listen, if it did.
+    pub(crate) fn unbind(&mut self, port: u16, socket: u32, work: &WorkCount) {
+        work.descend(self.bound.len());
+        let Some(holders) = self.bound.get_mut(&port) else { return };
+        work.add(holders.len());
+        holders.retain(|&other| other != socket);
+        if holders.is_empty() {
+            self.bound.remove(&port);
+            self.give_back(port);
         }
     }
 
-    /// The protocol is over for this socket: a port that the kernel chose goes back, one that was asked for stays (T41).
-    pub(crate) fn release_chosen_port(&mut self, id: u32) {
-        if !self.sockets[id].port_chosen {
-            self.release_port(id);
+    /// A connection is made from a port.
+    pub(crate) fn connect(&mut self, port: u16, work: &WorkCount) {
+        work.descend(self.connections.len());
+        *self.connections.entry(port).or_default() += 1;
+        self.take(port);
+    }
+
+    /// A connection that was made from a port is over.
+    pub(crate) fn disconnect(&mut self, port: u16, work: &WorkCount) {
+        work.descend(self.connections.len());
+        let Some(count) = self.connections.get_mut(&port) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.connections.remove(&port);
+            self.give_back(port);
         }
     }
 
-    pub(crate) fn is_local(&self, host: u32, ip: Ipv4Addr) -> bool {
-        ip.is_unspecified() || ip.is_loopback() || ip == self.hosts[host as usize].ip
+    /// The ports that the kernel chooses from by itself.
+    pub(crate) fn range(&self) -> std::ops::Range<u16> {
+        self.range.0..self.range.1
     }
 
-    /// T10 to T14: whether another user of the port keeps this socket from it.
-    fn conflicts(&mut self, id: u32, address: SocketAddrV4) -> bool {
-        let socket = &self.sockets[id];
-        let (host, mine) = (socket.host, socket.shared);
-        let kernel = self.hosts[host as usize].kernel;
-        if let Some(others) = self.hosts[host as usize].bound.get(&address.port()) {
-            let taken = others.iter().filter(|&&other| other != id).any(|&other| {
-                let other = &self.sockets[other];
-                let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
-                let shared = (mine.port && other.shared.port)
-                    || (mine.address && other.shared.address && other.listener.is_none());
-                overlap(theirs, *address.ip()) && !shared
-            });
-            if taken {
-                return true;
-            }
-        }
-        // What earlier connections left: on Linux their own flag counts as well, on BSD only the new socket's (T11).
-        let may_share = |theirs: Sharing| {
-            (mine.address && (kernel.is_bsd() || theirs.address)) || (mine.port && theirs.port)
-        };
-        self.forget_time_waits(host);
-        let is_mine =
-            |local: SocketAddrV4| local.port() == address.port() && overlap(*local.ip(), *address.ip());
-        let remembered = &self.hosts[host as usize].time_wait;
-        if remembered.iter().any(|entry| is_mine(entry.local) && !may_share(entry.shared)) {
-            return true;
-        }
-        self.connections.iter().any(|(connection, entry)| {
-            [0, 1].into_iter().any(|side| {
-                entry.hosts[side] == host
-                    && is_mine(entry.addresses[side])
-                    && entry.sockets[side] != id
-                    && !may_share(self.sharing_of(connection, side))
-                    && self.end_holds_port(connection, side)
-            })
-        })
+    /// Whether some connection has an end at this port, or is remembered there.
+    pub(crate) fn has_connections(&self, port: u16, work: &WorkCount) -> bool {
+        work.descend(self.connections.len());
+        self.connections.contains_key(&port)
     }
 
-    fn sharing_of(&self, connection: u32, side: usize) -> Sharing {
-        let entry = &self.connections[connection];
-        self.sockets.get(entry.sockets[side]).map_or(entry.shared[side], |socket| socket.shared)
+    fn take(&mut self, port: u16) {
+        self.taken[usize::from(port % 2)].insert(usize::from(port / 2));
     }
 
-    /// Whether an end of a connection still occupies its address: it is neither reset, nor over and forgotten.
-    fn end_holds_port(&self, connection: u32, side: usize) -> bool {
-        let entry = &self.connections[connection];
-        let closed =
-            self.sockets.get(entry.sockets[side]).is_some_and(|socket| socket.state == State::Closed);
-        let [mine, theirs] = [&entry.streams[side], &entry.streams[1 - side]];
-        // A side that has not come to be holds nothing.
-        let exists = side == 0 || entry.sockets[1] != NONE || mine.end() > 0 || theirs.arrived > 0;
-        let over = mine.fin_arrived() && theirs.fin_arrived();
-        exists && !closed && !mine.aborted && !mine.cut && (!over || entry.closed_first[side])
-    }
-
-    /// A connection is about to be forgotten: the side that closed first remembers it (T10).
-    pub(crate) fn remember_connection(&mut self, connection: u32) {
-        let entry = &self.connections[connection];
-        let over = entry.streams.iter().all(|stream| stream.fin_arrived() && !stream.cut && !stream.aborted);
-        if !over {
-            return;
-        }
-        for side in [0, 1] {
-            let entry = &self.connections[connection];
-            if !entry.closed_first[side] {
-                continue;
-            }
-            let [local, remote] = [entry.addresses[side], entry.addresses[1 - side]];
-            let (host, shared) = (entry.hosts[side], entry.shared[side]);
-            self.forget_time_waits(host);
-            let since = self.now;
-            let host = &mut self.hosts[host as usize];
-            host.time_wait.push_back(TimeWait { local, remote, since, shared });
-            *host.connection_ports.entry(local.port()).or_default() += 1;
+    fn give_back(&mut self, port: u16) {
+        if !self.bound.contains_key(&port) && !self.connections.contains_key(&port) {
+            self.taken[usize::from(port % 2)].remove(usize::from(port / 2));
         }
     }
 
-    /// Drops what has been remembered for long enough.
-    fn forget_time_waits(&mut self, host: u32) {
-        let now = self.now;
-        let host = &mut self.hosts[host as usize];
-        let lasts_ns = time_wait_ns(host.kernel);
-        while let Some(first) = host.time_wait.front().filter(|first| first.since + lasts_ns <= now) {
-            let port = first.local.port();
-            host.time_wait.pop_front();
-            host.release_connection_port(port);
-        }
-    }
-
-    /// A port for bind(2) or listen(2) that nothing conflicts with (T3).
-    pub(crate) fn port_to_bind(&mut self, id: u32, ip: Ipv4Addr) -> Option<u16> {
-        let host = self.sockets[id].host;
-        let (first, end) = self.hosts[host as usize].port_range;
-        for _ in first..end {
-            let port = self.free_port(host, PARITY_OF_BIND)?;
-            if !self.conflicts(id, SocketAddrV4::new(ip, port)) {
-                return Some(port);
-            }
-        }
-        None
-    }
-
-    /// A port for a connection from `ip`: one that nobody uses, else one that is free toward this destination (T5, T6).
-    pub(crate) fn port_to_connect(&mut self, host: u32, ip: Ipv4Addr, to: SocketAddrV4) -> Option<u16> {
-        if let Some(port) = self.free_port(host, PARITY_OF_CONNECT) {
-            return Some(port);
-        }
-        let used: BTreeSet<u16> = (self.locals_toward(host, to))
-            .filter(|local| *local.ip() == ip)
-            .map(|local| local.port())
-            .collect();
-        let entry = &self.hosts[host as usize];
-        let (first, end) = entry.port_range;
-        let port = (first..end).find(|port| !entry.bound.contains_key(port) && !used.contains(port))?;
-        self.forget_time_wait(host, SocketAddrV4::new(ip, port), to);
+    /// The next free ephemeral port: one of the other half only where none is left in this one (T4), and none where both
+    /// are taken (T5).
+    pub(crate) fn next_ephemeral(&mut self, half: Half, work: &WorkCount) -> Option<u16> {
+        let (first, end) = self.range;
+        let preferred = half as u16;
+        let port = [preferred, 1 - preferred].into_iter().find_map(|parity| {
+            let found = |start: u16, end: u16| {
+                let set = &self.taken[usize::from(parity)];
+                // The first port of this parity from `start` on, halved.
+                let from = usize::from((start + ((start % 2) ^ parity)) / 2);
+                let port = set.first_absent(from, work) * 2 + usize::from(parity);
+                u16::try_from(port).ok().filter(|&port| port < end)
+            };
+            found(self.next, end).or_else(|| found(first, self.next))
+        })?;
+        self.next = if port + 1 >= end { first } else { port + 1 };
         Some(port)
     }
+}
 
-    /// The next port of the range that nothing uses, this parity first.
-    fn free_port(&mut self, host: u32, parity: u16) -> Option<u16> {
-        self.forget_time_waits(host);
-        let host = &mut self.hosts[host as usize];
-        let (first, end) = host.port_range;
-        for wanted in [parity, 1 - parity] {
-            for _ in first..end {
-                let port = host.next_port;
-                host.next_port = if port + 1 >= end { first } else { port + 1 };
-                let free = !host.bound.contains_key(&port) && !host.connection_ports.contains_key(&port);
-                if free && port % 2 == wanted {
-                    return Some(port);
-                }
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ephemeral_ports_come_in_turn_from_their_own_half_first_and_end_when_both_are_taken() {
+        let (mut ports, work) = (Ports::default(), WorkCount::default());
+        let connect = |ports: &mut Ports| {
+            let port = ports.next_ephemeral(Half::Even, &work)?;
+            ports.connect(port, &work);
+            Some(port)
+        };
+        assert_eq!(connect(&mut ports), Some(32_768));
+        assert_eq!(connect(&mut ports), Some(32_770));
+        ports.disconnect(32_768, &WorkCount::default());
+        assert_eq!(connect(&mut ports), Some(32_772), "a port that was just given back is not the next");
+        let half = (60_999 - 32_768) / 2 + 1;
+        for _ in 2..half - 1 {
+            assert_eq!(connect(&mut ports).expect("a port is free") % 2, 0);
         }
-        None
+        assert_eq!(connect(&mut ports), Some(32_768), "the range begins anew");
+        assert_eq!(connect(&mut ports).expect("the other half is free") % 2, 1);
+        let mut left = 0;
+        while connect(&mut ports).is_some() {
+            left += 1;
+        }
+        assert_eq!(left, half - 1);
+        ports.disconnect(40_001, &WorkCount::default());
+        assert_eq!(connect(&mut ports), Some(40_001));
     }
 
-    /// Whether a connection between these addresses exists, or is remembered and may not come again (T6, T7).
-    pub(crate) fn is_connected_between(&mut self, host: u32, local: SocketAddrV4, to: SocketAddrV4) -> bool {
-        self.forget_time_waits(host);
-        let taken = self.locals_toward(host, to).any(|other| other == local);
-        if !taken {
-            self.forget_time_wait(host, local, to);
-        }
-        taken
-    }
-
-    /// The local addresses that are taken toward a destination.
-    fn locals_toward(&self, host: u32, to: SocketAddrV4) -> impl Iterator<Item = SocketAddrV4> + '_ {
-        let now = self.now;
-        let live = self.connections.iter().flat_map(move |(connection, entry)| {
-            [0, 1].into_iter().filter_map(move |side| {
-                let meant = entry.hosts[side] == host && entry.addresses[1 - side] == to;
-                (meant && self.end_holds_port(connection, side)).then_some(entry.addresses[side])
-            })
-        });
-        let remembered = self.hosts[host as usize].time_wait.iter().filter(move |entry| {
-            let again = to.ip().is_loopback() && now >= entry.since + LOOPBACK_REUSE_NS;
-            entry.remote == to && !again
-        });
-        live.chain(remembered.map(|entry| entry.local))
-    }
-
-    /// The pair of addresses is used again before its time.
-    fn forget_time_wait(&mut self, host: u32, local: SocketAddrV4, remote: SocketAddrV4) {
-        let host = &mut self.hosts[host as usize];
-        let place = host.time_wait.iter().position(|entry| (entry.local, entry.remote) == (local, remote));
-        if let Some(place) = place {
-            host.time_wait.remove(place);
-            host.release_connection_port(local.port());
-        }
+    #[test]
+    fn a_port_is_free_when_neither_a_socket_nor_a_connection_holds_it() {
+        let (mut ports, work) = (Ports::default(), WorkCount::default());
+        let taken = |ports: &mut Ports| {
+            ports.next = 32_769;
+            ports.next_ephemeral(Half::Odd, &work) != Some(32_769)
+        };
+        assert!(!taken(&mut ports));
+        ports.bind(32_769, 4, &work);
+        ports.connect(32_769, &work);
+        ports.unbind(32_769, 5, &work);
+        assert_eq!(ports.holders(32_769, &work), [4]);
+        ports.unbind(32_769, 4, &work);
+        assert!(taken(&mut ports));
+        ports.disconnect(32_769, &work);
+        assert!(!taken(&mut ports));
     }
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddrV4;
 
 use reactor::sys::{EpollMask, Errno, Family, Fd};
 
+use super::address::Sharing;
 use super::listener::Listener;
 use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
-use super::port::Sharing;
 use super::watch::Watchers;
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
@@ -216,7 +216,7 @@ impl World {
         match self.connections.get_mut(socket.connection) {
             Some(connection) => {
                 let stream = &mut connection.streams[outgoing];
-                stream.settle(self.now);
+                stream.settle(self.now, &self.work);
                 capacity.saturating_sub(stream.queued())
             }
             None => capacity,
