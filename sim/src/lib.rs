@@ -34,6 +34,7 @@
 pub mod actor;
 pub mod audit;
 mod clock;
+pub mod conform;
 pub mod decision;
 mod event;
 pub mod fault;
