@@ -3,6 +3,7 @@
 mod drive;
 mod member;
 mod panics;
+mod seat;
 pub mod setup;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::oracle::Oracle;
 use crate::seam::Tamper;
 use crate::trace::TraceEntry;
 use crate::weather::Weather;
+use crate::workload::cluster::Cluster;
 use crate::workload::echo::Echo;
 use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
@@ -108,6 +110,10 @@ pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
         }
         WorkloadKind::Timers => {
             let plan = Timers::draw(&mut decisions, scale);
+            run_plan(&plan, setup, options, decisions)
+        }
+        WorkloadKind::Cluster => {
+            let plan = Cluster::draw(&mut decisions, scale);
             run_plan(&plan, setup, options, decisions)
         }
     }

@@ -15,7 +15,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
 use crate::obligation::Lapse;
-use crate::world::{Details, World};
+use crate::world::{Details, HostId, World};
 
 /// Names a thread of a world.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -28,6 +28,8 @@ pub enum Step {
     Run(ThreadId),
     /// This actor has just made a step.
     Actor(ActorId),
+    /// Start a process on this host, which has power and no process that lives.
+    Restart(HostId),
     /// Nothing is queued and every thread sleeps for ever: a deadlock, unless everything is finished.
     Idle,
     /// The next thing to happen lies after the limit.

@@ -5,6 +5,7 @@
 //! and a verdict. Services and clients are plain [`reactor::Handler`]s that know nothing of a simulation; each keeps its
 //! own ledger, and the verdict joins the ledgers when all have ended.
 
+pub mod cluster;
 pub mod content;
 pub mod echo;
 pub mod stream_plan;
@@ -28,11 +29,14 @@ pub enum WorkloadKind {
     Wake,
     /// Timers against a model.
     Timers,
+    /// Hosts that ask each other, while some of them die and links fail.
+    Cluster,
 }
 
 impl WorkloadKind {
     /// Every workload; the first is the one that zeros choose.
-    pub const ALL: [WorkloadKind; 3] = [WorkloadKind::Echo, WorkloadKind::Wake, WorkloadKind::Timers];
+    pub const ALL: [WorkloadKind; 4] =
+        [WorkloadKind::Echo, WorkloadKind::Wake, WorkloadKind::Timers, WorkloadKind::Cluster];
 
     /// The name used in options and reports.
     pub const fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl WorkloadKind {
             WorkloadKind::Echo => "echo",
             WorkloadKind::Wake => "wake",
             WorkloadKind::Timers => "timers",
+            WorkloadKind::Cluster => "cluster",
         }
     }
 
@@ -51,6 +56,9 @@ impl WorkloadKind {
             }
             WorkloadKind::Wake => {
                 "producers on other threads post numbered messages and wake a loop that is otherwise idle"
+            }
+            WorkloadKind::Cluster => {
+                "five hosts ask each other over faulty links, while processes are killed, stopped and started again"
             }
             WorkloadKind::Timers => {
                 "timers armed, moved, cancelled and repeated, against a model with its own list of deadlines"
@@ -144,6 +152,17 @@ pub trait Party: Handler<Message = Numbered> {
     /// Messages handled and found right.
     fn messages(&self) -> u64;
 
+    /// The trouble is over: what is still to be shown may begin. Called once, or never; loops that begin later are told
+    /// right after [`Party::begin`].
+    fn calm(&mut self, ctx: &mut Context<'_>) {
+        let _ = ctx;
+    }
+
+    /// Whether this side gave up a connection by a limit of its own, which the other side then sees broken.
+    fn has_given_up(&self) -> bool {
+        false
+    }
+
     /// Told just before a connection is closed or fails: the world did something to it that excuses a broken stream.
     fn excuse(&mut self, token: Token) {
         let _ = token;
@@ -172,6 +191,9 @@ pub trait Workload: Sized {
     /// the parties themselves.
     const CALM_NS: u64 = 3_600 * 1_000_000_000;
 
+    /// Whether processes may be killed and stopped, and hosts lose power.
+    const INCIDENTS: bool = false;
+
     /// Draws a plan.
     fn draw(decisions: &mut Decisions, scale: Scale) -> Self;
 
@@ -191,6 +213,36 @@ pub trait Workload: Sized {
 
     /// Makes a loop of clients. Nobody listens at `nobody`.
     fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> Self::Client;
+
+    /// The service whose process this loop of clients shares; `None` for a host of its own.
+    fn home(&self, client: usize) -> Option<usize> {
+        let _ = client;
+        None
+    }
+
+    /// Makes a service for a process that follows one that died. `incarnation` counts from 1.
+    fn service_again(
+        &self,
+        index: usize,
+        incarnation: u32,
+        addresses: &[SocketAddr],
+        config: &Config,
+    ) -> Self::Service {
+        let _ = incarnation;
+        self.service(index, addresses, config)
+    }
+
+    /// Makes a loop of clients for a process that follows one that died. `incarnation` counts from 1.
+    fn client_again(
+        &self,
+        index: usize,
+        incarnation: u32,
+        addresses: &[SocketAddr],
+        nobody: SocketAddr,
+    ) -> Self::Client {
+        let _ = incarnation;
+        self.client(index, addresses, nobody)
+    }
 
     /// Makes a producer.
     fn producer(&self, index: usize, sender: Sender<Numbered>) -> Box<dyn Producer> {

@@ -2,7 +2,7 @@
 //! thread; the handle to it is [`SharedWorld`].
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::incident::Incident;
 use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
@@ -123,6 +124,12 @@ pub struct World {
     pub(crate) eventfds: Slab<Eventfd>,
     pub(crate) descriptions: Descriptions,
     actors: Vec<ActorSlot>,
+    pub(crate) incidents: Vec<Incident>,
+    /// Hosts whose driver is to be asked for a process.
+    pub(crate) restarts: VecDeque<HostId>,
+    pub(crate) deaths: u64,
+    /// The trouble is over.
+    pub(crate) calm: bool,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) network: Network,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
@@ -192,6 +199,10 @@ impl World {
             eventfds: Slab::default(),
             descriptions: Descriptions::default(),
             actors: Vec::new(),
+            incidents: Vec::new(),
+            restarts: VecDeque::new(),
+            deaths: 0,
+            calm: false,
             wakes: Arc::default(),
             network,
             excuses: BTreeMap::new(),
@@ -244,7 +255,7 @@ impl World {
         choices[which as usize]
     }
 
-    fn time_of(&self, clock: Instant) -> u64 {
+    pub(crate) fn time_of(&self, clock: Instant) -> u64 {
         clock.as_ns().saturating_sub(self.swarm.clock_origin_ns)
     }
 
@@ -353,6 +364,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Incident { number } => self.incident_event(number),
             EventKind::BarrierFalls => self.barrier_falls_event(),
             EventKind::LimitRises { process } => self.limit_rises_event(process),
             EventKind::Actor { actor, serial } => {
@@ -464,9 +476,12 @@ impl SharedWorld {
 
     /// The process of this host that was started last.
     pub fn process_of(&self, host: HostId) -> ProcessId {
-        let world = self.world.borrow();
-        let last = world.processes.iter().rposition(|process| process.host == host.0);
-        ProcessId(last.expect("a host begins with a process") as u32)
+        ProcessId(self.world.borrow().newest_process(host.0))
+    }
+
+    /// The process that a thread belongs to.
+    pub fn process_of_thread(&self, thread: ThreadId) -> ProcessId {
+        ProcessId(self.world.borrow().threads[thread.0 as usize].process)
     }
 
     /// Adds a thread to the process of this host that was started last. It can run at once.
@@ -540,6 +555,9 @@ impl SharedWorld {
             world.deliver_wakes();
         }
         loop {
+            if let Some(host) = world.restarts.pop_front() {
+                return Step::Restart(host);
+            }
             let event = world.events.next_time();
             let runnable = world.next_runnable();
             let next = match (event, runnable) {
@@ -637,13 +655,15 @@ impl SharedWorld {
         world.lingering.is_none() || world.linger_ends()
     }
 
-    /// The second phase of a run: faults stop, limits return, links heal, and ends whose other side failed alone are
+    /// The second phase of a run: faults stop, limits return, links heal, stopped processes go on, and ends whose other side failed alone are
     /// reset.
     pub fn calm_down(&self) {
         let mut world = self.world.borrow_mut();
         world.note(|| "the weather calms down".to_owned());
         world.swarm.calm_down();
+        world.calm = true;
         world.network.heal();
+        world.thaw_all();
         world.release_half_dead();
         for process in &mut world.processes {
             process.limit = process.limit_at_rest;
@@ -847,6 +867,10 @@ impl SharedWorld {
     /// Whether the process has been killed, or its host has lost power since it began.
     pub fn is_dead(&self, process: ProcessId) -> bool {
         self.world.borrow().is_dead(process.0)
+    }
+
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
     }
 
     /// Looks at the world.

@@ -13,6 +13,7 @@ use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
 use sim::audit::Audited;
 use sim::decision::Decisions;
 use sim::decision::seed::{Seed, seed_of_run};
+use sim::workload::cluster::Cluster;
 use sim::workload::echo::Echo;
 use sim::workload::timers::Timers;
 use sim::workload::wake::Wake;
@@ -189,6 +190,10 @@ fn episode(
     match kind {
         WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over),
         WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over),
+        // Processes live as long as the soak: nobody is killed.
+        WorkloadKind::Cluster => {
+            play(&Arc::new(Cluster::draw(&mut decisions, Scale::RealTime)), totals, over)
+        }
         WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over),
     }
 }
@@ -379,7 +384,11 @@ where
                     return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
                 }
             };
-            reactor.with(|audited, ctx| audited.party_mut().begin(ctx));
+            reactor.with(|audited, ctx| {
+                audited.party_mut().begin(ctx);
+                // On real sockets there is no trouble that ends at a known time.
+                audited.party_mut().calm(ctx);
+            });
             turn_until_stopped(&mut reactor, role, &config, &tell_done)?;
             *reactor.counters()
         };

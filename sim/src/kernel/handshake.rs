@@ -209,6 +209,7 @@ impl World {
         let client = entry.sockets[0];
         // A client that has given up never appears in the queue (T24).
         if client == NONE || self.sockets[client].state != State::SynSent {
+            self.drop_half_open(connection);
             return;
         }
         if self.network.is_troubled() && !self.syn_passes(connection, 0) {
@@ -338,6 +339,16 @@ impl World {
         self.retry_syn(connection, attempt, first);
     }
 
+    /// The client has gone while packets of the handshake were lost: the accepting side hears so when it asks again.
+    pub(crate) fn drop_half_open(&mut self, connection: u32) {
+        let entry = &self.connections[connection];
+        let server = entry.sockets[1];
+        if server != NONE && !entry.established {
+            self.forget_half_open(connection);
+            self.remove_socket(server);
+        }
+    }
+
     /// The client went away before the handshake was complete.
     pub(crate) fn forget_half_open(&mut self, connection: u32) {
         let (listener, serial) = self.connections[connection].listener;
@@ -354,6 +365,9 @@ impl World {
         if client != NONE && self.sockets[client].state == State::SynSent {
             self.note(|| format!("connection attempt {connection} fails: {}", error.name()));
             self.end_socket(client, Some(error));
+        }
+        if self.connections.get(connection).is_some() {
+            self.drop_half_open(connection);
         }
     }
 

@@ -91,7 +91,7 @@ impl World {
     }
 
     fn end_threads(&mut self, process: u32) {
-        self.processes[process as usize].dead.set(true);
+        self.deaths += u64::from(!self.processes[process as usize].dead.replace(true));
         self.processes[process as usize].frozen = false;
         for thread in self.threads.iter_mut().filter(|thread| thread.process == process) {
             thread.phase = Phase::Finished;

@@ -241,8 +241,7 @@ impl World {
         } else if server != NONE && !entry.established {
             entry.silent[1] = true;
             self.excuse_connection(connection, Excuse::KeptApart);
-            self.forget_half_open(connection);
-            self.remove_socket(server);
+            self.drop_half_open(connection);
         }
     }
 

@@ -6,16 +6,18 @@ use reactor::Sender;
 use reactor::time::Instant;
 
 use super::member::Member;
+use super::panics;
+use super::seat::Seat;
 use super::setup::Setup;
 use super::{Failure, Outcome, RunOptions};
 use crate::actor::Actor;
 use crate::decision::Decisions;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
-use crate::schedule::Step;
+use crate::schedule::{Step, ThreadId};
 use crate::weather::Weather;
 use crate::workload::{Breach, Numbered, Party, Producer, Workload, WorkloadKind};
-use crate::world::{SharedWorld, WorldOptions};
+use crate::world::{HostId, SharedWorld, WorldOptions};
 
 /// The port that services listen on; nobody listens on the one above.
 const PORT: u16 = 7;
@@ -40,9 +42,28 @@ pub(super) struct Drive<'a, W: Workload> {
     setup: Setup,
     options: &'a RunOptions,
     world: SharedWorld,
-    services: Vec<Member<W::Service>>,
-    clients: Vec<Member<W::Client>>,
+    addresses: Vec<SocketAddr>,
+    services: Vec<Seat<W::Service>>,
+    clients: Vec<Seat<W::Client>>,
+    /// Whose each thread is, in the order in which they were added.
+    threads: Vec<Place>,
+    /// How many dead processes have been noticed.
+    deaths: u64,
+    calm: bool,
     began: Instant,
+}
+
+/// Where a thread's loop sits.
+#[derive(Copy, Clone, Debug)]
+enum Place {
+    Service(usize),
+    Client(usize),
+}
+
+fn turn_of<P: Party>(seat: &mut Seat<P>, world: &SharedWorld) -> Result<bool, Breach> {
+    let Some(member) = &mut seat.member else { return Ok(false) };
+    member.turn(world)?;
+    Ok(member.party().is_finished())
 }
 
 impl<'a, W: Workload> Drive<'a, W> {
@@ -65,7 +86,19 @@ impl<'a, W: Workload> Drive<'a, W> {
         };
         let world = SharedWorld::new(world, decisions);
         let began = world.now();
-        Drive { plan, setup, options, world, services: Vec::new(), clients: Vec::new(), began }
+        Drive {
+            plan,
+            setup,
+            options,
+            world,
+            addresses: Vec::new(),
+            services: Vec::new(),
+            clients: Vec::new(),
+            threads: Vec::new(),
+            deaths: 0,
+            calm: false,
+            began,
+        }
     }
 
     /// The whole run.
@@ -74,7 +107,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         self.trouble_and_calm()?;
         self.world.audit_obligations();
         self.kernel_breach()?;
-        for service in &self.services {
+        for service in self.services.iter().filter_map(|seat| seat.member.as_ref()) {
             service.check_listener()?;
         }
         self.stop()?;
@@ -82,81 +115,174 @@ impl<'a, W: Workload> Drive<'a, W> {
     }
 
     fn begin(&mut self) -> Result<(), Breach> {
-        let Drive { plan, setup, options, world, .. } = self;
-        let kernel = setup.kernel;
-        let hosts: Vec<_> = (0..plan.services()).map(|_| world.add_host(kernel)).collect();
-        let addresses: Vec<SocketAddr> =
-            hosts.iter().map(|&host| SocketAddr::from((world.address(host), PORT))).collect();
-        let nobody = SocketAddr::from((world.address(hosts[0]), PORT + 1));
-        for (index, &host) in hosts.iter().enumerate() {
-            let party = || plan.service(index, &addresses, &setup.service);
-            let tamper = if index == 0 { options.tamper } else { None };
-            let mut member =
-                Member::new(world, world.process_of(host), &setup.service, party, tamper, setup.oracles)?;
-            member.listen(world, addresses[index], setup.backlog)?;
-            self.services.push(member);
+        let kernel = self.setup.kernel;
+        for _ in 0..self.plan.services() {
+            let host = self.world.add_host(kernel);
+            self.addresses.push(SocketAddr::from((self.world.address(host), PORT)));
+            self.services.push(Seat::new(host));
         }
-        for index in 0..plan.clients() {
-            let host = world.add_host(kernel);
-            let party = || plan.client(index, &addresses, nobody);
-            self.clients.push(Member::new(
-                world,
-                world.process_of(host),
-                &setup.client,
-                party,
-                None,
-                setup.oracles,
-            )?);
+        for index in 0..self.services.len() {
+            self.seat_service(index)?;
         }
-        for index in 0..plan.producers() {
-            let sender: Sender<Numbered> = self.services[0].reactor.sender();
-            let producer = plan.producer(index, sender);
-            world.add_actor(Box::new(ProducerActor(producer)), world.now());
+        for index in 0..self.plan.clients() {
+            let home = self.plan.home(index).map(|service| self.services[service].host);
+            let host = home.unwrap_or_else(|| self.world.add_host(kernel));
+            self.clients.push(Seat::new(host));
+            self.seat_client(index)?;
         }
-        for member in &mut self.services {
-            member.reactor.with(|audited, ctx| audited.party_mut().begin(ctx));
+        let process = self.world.process_of(self.services[0].host);
+        for index in 0..self.plan.producers() {
+            let service = self.services[0].member.as_ref().expect("it has just begun");
+            let sender: Sender<Numbered> = service.reactor.sender();
+            let producer = self.plan.producer(index, sender);
+            self.world.add_actor_to(process, Box::new(ProducerActor(producer)), self.world.now());
         }
-        for member in &mut self.clients {
-            member.reactor.with(|audited, ctx| audited.party_mut().begin(ctx));
+        if W::INCIDENTS {
+            for seat in &self.services {
+                self.world.draw_incidents(seat.host, self.setup.trouble_ns);
+            }
+        }
+        for member in self.services.iter_mut().filter_map(|seat| seat.member.as_mut()) {
+            member.begin(false);
+        }
+        for member in self.clients.iter_mut().filter_map(|seat| seat.member.as_mut()) {
+            member.begin(false);
+        }
+        Ok(())
+    }
+
+    /// Makes the loop of a service, with its listener, on the newest process of its host.
+    fn seat_service(&mut self, index: usize) -> Result<(), Breach> {
+        let Drive { plan, setup, options, world, addresses, services, threads, .. } = self;
+        let seat = &mut services[index];
+        let party = || match seat.incarnations {
+            0 => plan.service(index, addresses, &setup.service),
+            again => plan.service_again(index, again, addresses, &setup.service),
+        };
+        let tamper = if index == 0 { options.tamper } else { None };
+        let process = world.process_of(seat.host);
+        threads.push(Place::Service(index));
+        let mut member = Member::new(world, process, &setup.service, party, tamper, setup.oracles)?;
+        member.listen(world, addresses[index], setup.backlog)?;
+        seat.fill(member);
+        Ok(())
+    }
+
+    /// Makes a loop of clients on the newest process of its host.
+    fn seat_client(&mut self, index: usize) -> Result<(), Breach> {
+        let Drive { plan, setup, world, addresses, services, clients, threads, .. } = self;
+        let nobody = SocketAddr::from((world.address(services[0].host), PORT + 1));
+        let seat = &mut clients[index];
+        let party = || match seat.incarnations {
+            0 => plan.client(index, addresses, nobody),
+            again => plan.client_again(index, again, addresses, nobody),
+        };
+        threads.push(Place::Client(index));
+        let process = world.process_of(seat.host);
+        seat.fill(Member::new(world, process, &setup.client, party, None, setup.oracles)?);
+        Ok(())
+    }
+
+    /// Starts a process on a host whose last one died, with every loop that it had. It may be killed meanwhile.
+    fn restart(&mut self, host: HostId) -> Result<(), Breach> {
+        self.world.boot(host);
+        self.world.add_process(host);
+        let begun = panics::until_killed(|| -> Result<(), Breach> {
+            let calm = self.calm;
+            for index in 0..self.services.len() {
+                if self.services[index].host == host {
+                    self.seat_service(index)?;
+                    self.services[index].member.as_mut().expect("it has just begun").begin(calm);
+                }
+            }
+            for index in 0..self.clients.len() {
+                if self.clients[index].host == host {
+                    self.seat_client(index)?;
+                    self.clients[index].member.as_mut().expect("it has just begun").begin(calm);
+                }
+            }
+            Ok(())
+        });
+        self.bury();
+        begun.unwrap_or(Ok(()))
+    }
+
+    /// Empties the seats of processes that have died.
+    fn bury(&mut self) {
+        let deaths = self.world.deaths();
+        if deaths == self.deaths {
+            return;
+        }
+        self.deaths = deaths;
+        let world = &self.world;
+        for seat in &mut self.services {
+            if seat.member.as_ref().is_some_and(|member| world.is_dead(member.process)) {
+                seat.empty();
+            }
+        }
+        for seat in &mut self.clients {
+            if seat.member.as_ref().is_some_and(|member| world.is_dead(member.process)) {
+                seat.empty();
+            }
+        }
+    }
+
+    /// The trouble is over: whoever is dead is started again, and everybody is told.
+    fn calm_down(&mut self) -> Result<(), Breach> {
+        self.calm = true;
+        self.world.calm_down();
+        if !W::INCIDENTS {
+            return Ok(());
+        }
+        for member in self.services.iter_mut().filter_map(|seat| seat.member.as_mut()) {
+            member.calm();
+        }
+        for member in self.clients.iter_mut().filter_map(|seat| seat.member.as_mut()) {
+            member.calm();
+        }
+        for index in 0..self.services.len() {
+            let host = self.services[index].host;
+            if self.world.is_dead(self.world.process_of(host)) {
+                self.restart(host)?;
+            }
         }
         Ok(())
     }
 
     /// Gives the thread a turn. Answers whether its party has finished.
     fn turn(&mut self, thread: u32) -> Result<bool, Breach> {
-        // Threads are numbered in the order in which they were added.
-        let index = thread as usize;
-        let services = self.services.len();
-        if index < services {
-            let member = &mut self.services[index];
-            member.turn(&self.world)?;
-            Ok(member.party().is_finished())
-        } else {
-            let member = &mut self.clients[index - services];
-            member.turn(&self.world)?;
-            Ok(member.party().is_finished())
+        if !W::INCIDENTS {
+            return self.undisturbed_turn(thread);
+        }
+        let result = panics::until_killed(|| self.undisturbed_turn(thread));
+        self.bury();
+        result.unwrap_or(Ok(false))
+    }
+
+    fn undisturbed_turn(&mut self, thread: u32) -> Result<bool, Breach> {
+        match self.threads[thread as usize] {
+            Place::Service(index) => turn_of(&mut self.services[index], &self.world),
+            Place::Client(index) => turn_of(&mut self.clients[index], &self.world),
         }
     }
 
     fn has_stopped(&self, thread: u32) -> bool {
-        let index = thread as usize;
-        match index.checked_sub(self.services.len()) {
-            None => self.services[index].stopped,
-            Some(index) => self.clients[index].stopped,
+        match self.threads[thread as usize] {
+            Place::Service(index) => self.services[index].member.as_ref().is_some_and(|it| it.stopped),
+            Place::Client(index) => self.clients[index].member.as_ref().is_some_and(|it| it.stopped),
         }
     }
 
     fn is_finished(&self) -> bool {
-        self.services.iter().all(|member| member.party().is_finished())
-            && self.clients.iter().all(|member| member.party().is_finished())
+        self.services.iter().all(Seat::is_finished) && self.clients.iter().all(Seat::is_finished)
     }
 
     fn missing(&self) -> Breach {
-        let services =
-            self.services.iter().map(|member| (member.party().is_finished(), member.party().missing()));
-        let clients =
-            self.clients.iter().map(|member| (member.party().is_finished(), member.party().missing()));
-        let found = services.chain(clients).find(|(finished, _)| !finished).map(|(_, missing)| missing);
+        let of_services =
+            self.services.iter().filter_map(Seat::party).map(|it| (it.is_finished(), it.missing()));
+        let of_clients =
+            self.clients.iter().filter_map(Seat::party).map(|it| (it.is_finished(), it.missing()));
+        let found = of_services.chain(of_clients).find(|(finished, _)| !finished).map(|(_, missing)| missing);
         found.unwrap_or_else(|| Breach::new("liveness", "nothing is missing".to_owned()))
     }
 
@@ -169,7 +295,6 @@ impl<'a, W: Workload> Drive<'a, W> {
     }
 
     fn trouble_and_calm(&mut self) -> Result<(), Breach> {
-        let mut calm = false;
         let mut limit = self.began.saturating_add_ns(self.setup.trouble_ns);
         let (mut actor_steps, mut steps_max) = (0, self.world.steps() + TROUBLE_STEPS);
         let mut unfinished = !self.is_finished();
@@ -181,11 +306,15 @@ impl<'a, W: Workload> Drive<'a, W> {
                     }
                     self.kernel_breach()?;
                 }
-                Step::Actor(_) => actor_steps += 1,
+                Step::Actor(_) => {
+                    actor_steps += 1;
+                    self.bury();
+                }
+                Step::Restart(host) => self.restart(host)?,
                 // Also when nothing is left to happen: trouble may have left an end that only the calm tells of the other's.
-                Step::Idle | Step::LimitReached if !calm => {
-                    calm = true;
-                    self.world.calm_down();
+                Step::Idle | Step::LimitReached if !self.calm => {
+                    self.calm_down()?;
+                    unfinished = !self.is_finished();
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
                     steps_max = self.world.steps() + actor_steps + CALM_STEPS;
                 }
@@ -208,10 +337,10 @@ impl<'a, W: Workload> Drive<'a, W> {
 
     fn stop(&mut self) -> Result<(), Breach> {
         self.world.calm_down();
-        for member in &mut self.clients {
+        for member in self.clients.iter_mut().filter_map(|seat| seat.member.as_mut()) {
             member.stop();
         }
-        for member in &mut self.services {
+        for member in self.services.iter_mut().filter_map(|seat| seat.member.as_mut()) {
             member.stop();
         }
         let limit = self.world.now().saturating_add_ns(STOP_NS);
@@ -222,12 +351,15 @@ impl<'a, W: Workload> Drive<'a, W> {
                 Step::Run(thread) => {
                     self.turn(thread.0)?;
                     self.kernel_breach()?;
-                    left -= usize::from(self.has_stopped(thread.0));
+                    if self.has_stopped(thread.0) {
+                        left -= 1;
+                        self.check_descriptors(thread)?;
+                    }
                     if self.world.steps() > steps_max {
                         return Err(Breach::new("liveness", format!("{left} loops do not stop")));
                     }
                 }
-                Step::Actor(_) => {}
+                Step::Actor(_) | Step::Restart(_) => {}
                 Step::Idle | Step::LimitReached => {
                     return Err(Breach::new(
                         "liveness",
@@ -240,13 +372,30 @@ impl<'a, W: Workload> Drive<'a, W> {
     }
 
     fn judge(&self) -> Result<(), Breach> {
-        let lost_at_accept = self.services.iter().any(|member| {
-            let counters = member.reactor.counters();
-            counters.shed + counters.accept_errors + counters.registrations_failed > 0
-        });
-        let services: Vec<_> = self.services.iter().map(Member::party).collect();
-        let clients: Vec<_> = self.clients.iter().map(Member::party).collect();
+        let lost_at_accept = self.services.iter().any(Seat::has_lost_connections);
+        let services: Vec<_> = self.services.iter().filter_map(Seat::party).collect();
+        let clients: Vec<_> = self.clients.iter().filter_map(Seat::party).collect();
         self.plan.judge(&services, &clients, lost_at_accept)
+    }
+
+    /// Once every loop of a process has stopped, the process has no descriptor open.
+    fn check_descriptors(&self, thread: ThreadId) -> Result<(), Breach> {
+        let process = self.world.process_of_thread(thread);
+        let of_services = self.services.iter().filter_map(|seat| seat.member.as_ref());
+        let of_clients = self.clients.iter().filter_map(|seat| seat.member.as_ref());
+        let runs = of_services
+            .map(|it| (it.process, it.stopped))
+            .chain(of_clients.map(|it| (it.process, it.stopped)));
+        if runs.into_iter().any(|(its, stopped)| its == process && !stopped) {
+            return Ok(());
+        }
+        let left = self.world.open_descriptors(process);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let details =
+            format!("{left:?} are still open after the loops of process {} have stopped", process.0);
+        Err(Breach::new("descriptor-ledger", details))
     }
 
     /// Sums the run up; `caught` is how it ended.
@@ -272,8 +421,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             world.note(|| format!("FAILED {oracle}: {details}"));
             Failure { oracle, at, step, details }
         });
-        let messages_of_clients = self.clients.iter().map(|member| member.party().messages()).sum::<u64>();
-        let messages_of_services = self.services.iter().map(|member| member.party().messages()).sum::<u64>();
+        let messages_of_clients = self.clients.iter().map(Seat::messages).sum::<u64>();
+        let messages_of_services = self.services.iter().map(Seat::messages).sum::<u64>();
         let outcome = Outcome {
             workload,
             kernel,
@@ -290,7 +439,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         };
         if outcome.failure.is_some() {
             // Loops that failed in the middle of something may panic once more when they are dropped.
-            let _ = super::panics::catch(|| drop(self));
+            let _ = panics::catch(|| drop(self));
         }
         outcome
     }

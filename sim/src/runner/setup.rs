@@ -67,7 +67,13 @@ impl Setup {
     pub fn draw(options: &RunOptions, decisions: &mut Decisions) -> Setup {
         let mut draw =
             |site, bound: usize| decisions.draw(Domain::Setup, Site(site), 0, bound as u64) as usize;
-        let workload = [WorkloadKind::Echo, WorkloadKind::Echo, WorkloadKind::Wake, WorkloadKind::Timers];
+        let workload = [
+            WorkloadKind::Echo,
+            WorkloadKind::Echo,
+            WorkloadKind::Wake,
+            WorkloadKind::Timers,
+            WorkloadKind::Cluster,
+        ];
         let weather = [
             Weather::Calm,
             Weather::Default,
@@ -85,14 +91,17 @@ impl Setup {
         let backlog = [128, 16, 1][draw("backlog", 3)];
         let service = draw_config(&mut draw);
         let client = draw_config(&mut draw);
+        let workload = options.workload.unwrap_or(workload);
+        // Two loops, and a connection to and from everybody, some of them dead without knowing it.
+        let limit_tight = if workload == WorkloadKind::Cluster { 80 } else { 11 };
         Setup {
-            workload: options.workload.unwrap_or(workload),
+            workload,
             kernel: options.kernel.unwrap_or(kernel),
             weather: options.weather.unwrap_or(weather),
             service,
             client,
             trouble_ns,
-            descriptor_limit: if tight { 11 } else { 65_536 },
+            descriptor_limit: if tight { limit_tight } else { 65_536 },
             backlog,
             latency: None,
             oracles: true,

@@ -1,0 +1,148 @@
+//! The workload `cluster`: five hosts ask each other over faulty links, while processes are killed and stopped, hosts lose
+//! power, and all of them start again.
+//!
+//! Oracles: `byte-stream` (every byte of requests and answers; no connection breaks without an excuse), `conservation`
+//! (each request completes once for who issued it, however often it was asked; a service carries it out once in each of its
+//! lives), `liveness` (once the trouble is over, everything outstanding completes, and everybody reaches everybody, in
+//! bounded time).
+
+pub mod client;
+pub mod frame;
+mod lane;
+pub mod service;
+
+pub use lane::LanePlan;
+
+use std::net::SocketAddr;
+
+use reactor::Config;
+
+use self::client::ClusterClient;
+use self::service::ClusterService;
+use super::{Breach, Scale, Workload, between, pick};
+use crate::decision::Decisions;
+
+/// How many hosts there are.
+const HOSTS: usize = 5;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// One run of `cluster`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cluster {
+    /// For each host, what it asks each of the others, in the order of their numbers.
+    lanes: Vec<Vec<LanePlan>>,
+    answer_bytes_max: u64,
+}
+
+impl Cluster {
+    /// A plan in which everybody asks everybody in the same way.
+    pub fn uniform(hosts: usize, plan: LanePlan, answer_bytes_max: u64) -> Cluster {
+        Cluster { lanes: vec![vec![plan; hosts - 1]; hosts], answer_bytes_max }
+    }
+
+    fn client_of(&self, index: usize, incarnation: u32, addresses: &[SocketAddr]) -> ClusterClient {
+        let others = addresses.iter().enumerate().filter(|&(host, _)| host != index);
+        let lanes: Vec<(SocketAddr, LanePlan)> =
+            others.zip(&self.lanes[index]).map(|((_, &address), &plan)| (address, plan)).collect();
+        ClusterClient::new(index, incarnation, &lanes, self.answer_bytes_max)
+    }
+}
+
+impl Workload for Cluster {
+    type Service = ClusterService;
+    type Client = ClusterClient;
+
+    const INCIDENTS: bool = true;
+
+    /// A connection that is silent is given up after three seconds, and the longest wait of a kernel that knows nothing of
+    /// that is for a connection that nobody waits for.
+    const CALM_NS: u64 = 60_000_000_000;
+
+    fn draw(decisions: &mut Decisions, scale: Scale) -> Cluster {
+        let small = scale == Scale::Small;
+        let most = if small { 4 } else { 12 };
+        let sizes: &[u64] = if small { &[10, 0, 60] } else { &[100, 0, 1460, 6000] };
+        let thinks: &[u64] = match scale {
+            Scale::RealTime => &[MILLISECOND, 0, 20 * MILLISECOND],
+            Scale::Small | Scale::Normal => {
+                &[20 * MILLISECOND, 0, 200 * MILLISECOND, 1_000 * MILLISECOND, 3_000 * MILLISECOND]
+            }
+        };
+        let lanes = (0..HOSTS)
+            .map(|_| {
+                (1..HOSTS)
+                    .map(|_| LanePlan {
+                        requests: between(decisions, "requests of a lane", 1, most) as u32,
+                        request_bytes: pick(decisions, "bytes of a request", sizes),
+                        think_ns: pick(decisions, "before a request", thinks),
+                        pipeline: pick(decisions, "requests under way", &[1, 4, 64]),
+                    })
+                    .collect()
+            })
+            .collect();
+        let answer_bytes_max = pick(
+            decisions,
+            "bytes of an answer",
+            if small { &[10, 0, 200] } else { &[200, 0, 5000, 40_000] },
+        );
+        Cluster { lanes, answer_bytes_max }
+    }
+
+    fn services(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn clients(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn home(&self, client: usize) -> Option<usize> {
+        Some(client)
+    }
+
+    fn service(&self, _: usize, _: &[SocketAddr], _: &Config) -> ClusterService {
+        ClusterService::new(0, self.answer_bytes_max)
+    }
+
+    fn client(&self, index: usize, addresses: &[SocketAddr], _: SocketAddr) -> ClusterClient {
+        self.client_of(index, 0, addresses)
+    }
+
+    fn service_again(&self, _: usize, incarnation: u32, _: &[SocketAddr], _: &Config) -> ClusterService {
+        ClusterService::new(incarnation, self.answer_bytes_max)
+    }
+
+    fn client_again(
+        &self,
+        index: usize,
+        incarnation: u32,
+        addresses: &[SocketAddr],
+        _: SocketAddr,
+    ) -> ClusterClient {
+        self.client_of(index, incarnation, addresses)
+    }
+
+    fn judge(
+        &self,
+        services: &[&ClusterService],
+        clients: &[&ClusterClient],
+        lost_at_accept: bool,
+    ) -> Result<(), Breach> {
+        for service in services {
+            service.tally().check("service")?;
+        }
+        for client in clients {
+            client.tally().check("client")?;
+            let (issued, completed) = client.requests();
+            if issued != completed {
+                let details = format!("{issued} requests were issued and {completed} completed");
+                return Err(Breach::new("conservation", details));
+            }
+            if let Some(broken) = client.broken().filter(|_| !lost_at_accept) {
+                return Err(Breach::new("byte-stream", broken.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
