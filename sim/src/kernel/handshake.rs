@@ -86,6 +86,12 @@ impl World {
         if to_host.is_none() && to_ip.octets()[0] != 10 {
             return Err(Errno::ENETUNREACH);
         }
+        let error = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::EADDRNOTAVAIL, Errno::ENETUNREACH])
+        };
+        if let Some(error) = self.fault_with(FaultKind::RefusedAtOnce, host, error) {
+            return Err(error);
+        }
         let local = match self.sockets[id].local {
             Some(address) if address.ip().is_unspecified() => SocketAddrV4::new(local_ip, address.port()),
             Some(address) => address,
