@@ -33,6 +33,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod conform;
 pub mod decision;
 mod event;
 pub mod fault;

@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     check_determinism: bool,
 }
 
-fn parse_runs(text: &str) -> Result<u64, String> {
+pub(super) fn parse_runs(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|&runs| runs > 0).ok_or_else(|| "a whole number, at least 1".to_owned())
 }
 
