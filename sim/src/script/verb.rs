@@ -184,7 +184,7 @@ verbs! {
     Interrupt "interrupt" [required("wait", Ticket)] "Sends a signal to the thread that waits.",
     Clock "clock" [] "clock_gettime(2) of the monotonic clock: nanoseconds.",
     Ports "ports" [required("low", Number), required("high", Number)] "Sets the range of ephemeral ports, both ends included; needs `netns`.",
-    Loopback "loopback" [required("how", Word(&["up", "down"]))] "Brings the loopback up or takes it down; needs `netns`, where it has never been up at first.",
+    Loopback "loopback" [required("how", Word(&["up", "down"]))] "`up` gives the loopback its address and route, `down` is as before it was ever up; needs `netns`, where it is down at first.",
     Sleep "sleep" [required("time", Time)] "Lets time pass.",
 }
 

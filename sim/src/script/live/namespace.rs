@@ -132,6 +132,9 @@ fn enter() -> Result<(), String> {
 /// Whether this process has a network of its own: only there are the settings ours to change.
 static APART: AtomicBool = AtomicBool::new(false);
 
+/// Whether the loopback of that network has been brought up.
+static HAS_BEEN_UP: AtomicBool = AtomicBool::new(false);
+
 fn must_be_apart() -> Answer<()> {
     if APART.load(Ordering::Relaxed) { Ok(()) } else { Err(Errno::EPERM) }
 }
@@ -143,16 +146,20 @@ pub(super) fn set_ports(low: u16, high: u16) -> Answer<()> {
         .map_err(|error| Errno::from_host_number(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
-/// Brings the loopback up, or takes it down. The first time up gives it its address, which it keeps from then on. `EPERM` outside of a network of its own.
+/// Brings the loopback up, which gives it its address and its route. It has neither before, and keeps both when it goes
+/// down again, so that down is only what it is at first: `EINVAL` later. `EPERM` outside of a network of its own.
 pub(super) fn set_loopback(up: bool) -> Answer<()> {
     must_be_apart()?;
+    if !up {
+        return if HAS_BEEN_UP.load(Ordering::Relaxed) { Err(Errno::EINVAL) } else { Ok(()) };
+    }
+    HAS_BEEN_UP.store(true, Ordering::Relaxed);
     // SAFETY: all zeros is a valid ifreq.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    let flags = if up { libc::IFF_UP | libc::IFF_RUNNING } else { 0 };
-    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     let fd = socket::socket(SocketKind::Udp)?;
     // SAFETY: `request` names an interface and its flags, which is what this call reads.
     let answer = check(unsafe { libc::ioctl(fd.as_raw(), libc::SIOCSIFFLAGS, &raw const request) });
