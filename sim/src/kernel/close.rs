@@ -103,7 +103,9 @@ impl World {
             return Err(Errno::EBADF);
         }
         self.progress(thread);
-        Ok(())
+        // The descriptor is gone whatever close answers (T79).
+        let host = self.threads[thread as usize].host;
+        if self.fault(FaultKind::InterruptedCloses, host) { Err(Errno::EINTR) } else { Ok(()) }
     }
 
     /// Takes a descriptor out of the table and drops its reference. Answers whether it could be taken out.
