@@ -77,7 +77,8 @@ impl World {
             return;
         }
         stream.retries += 1;
-        let (retries, again, end) = (stream.retries, stream.lost, stream.sent);
+        let (retries, again, end) =
+            (stream.retries, stream.lost || stream.arrived < stream.sent, stream.sent);
         if self.loss(connection, side).is_some() {
             if retries > self.hosts[from as usize].retransmissions_max {
                 self.give_up_sending(connection, side);
@@ -119,6 +120,10 @@ impl World {
     /// A reset is not sent again. Whoever it was for learns of it from the answer to what it sends next.
     #[cold]
     pub(crate) fn lose_reset(&mut self, connection: u32, side: usize) {
+        let receiver = self.connections[connection].sockets[1 - side];
+        if receiver == NONE || self.sockets[receiver].state == State::Closed {
+            return;
+        }
         self.note(|| format!("a reset of connection {connection} is lost"));
         let entry = &mut self.connections[connection];
         entry.silent[side] = true;

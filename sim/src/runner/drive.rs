@@ -185,6 +185,7 @@ impl<'a, W: Workload> Drive<'a, W> {
 
     /// Starts a process on a host whose last one died, with every loop that it had. It may be killed meanwhile.
     fn restart(&mut self, host: HostId) -> Result<(), Breach> {
+        self.bury();
         self.world.boot(host);
         self.world.add_process(host);
         let begun = panics::until_killed(|| -> Result<(), Breach> {
