@@ -50,4 +50,4 @@
 //! The verbs are in [`verb::Verb`].
 
 pub mod probe;
-mod simulated;
+pub(crate) mod simulated;

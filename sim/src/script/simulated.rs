@@ -1,6 +1,7 @@
 //! The wide calls on the simulated kernel. What the kernel does not have yet answers `Unsupported`.
 
 mod descriptors;
+mod waits;
 
 use std::net::SocketAddr;
 
@@ -9,9 +10,11 @@ use reactor::sys::{Errno, Fd};
 use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
 use crate::kernel::syscalls::SimSyscalls;
 
+pub(crate) use waits::StartedWait;
+
 impl Probe for SimSyscalls {
     fn sleep(&mut self, ns: u64) {
-        let _ = ns;
+        self.pass_time(ns);
     }
 
     fn dup(&mut self, fd: Fd) -> Answer<Fd> {
@@ -187,28 +190,23 @@ impl Probe for SimSyscalls {
         room: i32,
         timeout: Option<(i64, i64)>,
     ) -> Answer<Vec<WideKevent>> {
-        let _ = (kqueue, changes, room, timeout);
-        Err(Errno::Unsupported)
+        self.kevent_to_end(kqueue, changes, room, timeout)
     }
 
     fn start_wait(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
-        let _ = (set, room, timeout_ms);
-        Err(Errno::Unsupported)
+        self.start_wait_on_thread(set, room, timeout_ms)
     }
 
     fn is_over(&mut self, ticket: &Ticket) -> bool {
-        let _ = ticket;
-        true
+        self.is_wait_over(ticket)
     }
 
     fn finish_wait(&mut self, ticket: Ticket) -> Answer<Vec<(u32, u64)>> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.end_of_epoll_wait(&ticket)
     }
 
     fn finish_kevent(&mut self, ticket: Ticket) -> Answer<Vec<WideKevent>> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.end_of_kevent(&ticket)
     }
 
     fn limit_descriptors(&mut self, limit: Option<usize>) -> Answer<()> {
@@ -220,12 +218,11 @@ impl Probe for SimSyscalls {
     }
 
     fn interrupt(&mut self, ticket: &Ticket) -> Answer<()> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.interrupt_wait(ticket)
     }
 
     fn raise_ignored(&mut self) -> Answer<()> {
-        Err(Errno::Unsupported)
+        self.signal_self()
     }
 
     fn select(&mut self, sets: [&[Fd]; 3], timeout_ms: i32) -> Answer<[Vec<Fd>; 3]> {
