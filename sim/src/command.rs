@@ -1,5 +1,6 @@
 //! What can be asked for, and how the process ends.
 
+mod conform;
 mod faults;
 mod list;
 mod replay;
@@ -47,6 +48,8 @@ enum Verb {
     List,
     /// Lists the kinds of fault: what each does, why it is legal, under which kernels, how often
     Faults(faults::Arguments),
+    /// Runs scripts of system calls on the live kernel and on the simulated one
+    Conform(conform::Arguments),
     /// Sweeps seeds, and reports the runs that fail
     #[command(after_help = EXAMPLES)]
     Run(run::Arguments),
@@ -177,6 +180,7 @@ pub(crate) fn main() -> ExitCode {
     let ended = match &line.verb {
         Verb::List => list::list(),
         Verb::Faults(arguments) => faults::faults(arguments),
+        Verb::Conform(arguments) => conform::conform(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Trespass { what } => trespass(what),

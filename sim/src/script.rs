@@ -49,5 +49,19 @@
 //!
 //! The verbs are in [`verb::Verb`].
 
+pub mod driver;
+pub mod expect;
+pub mod parse;
 pub mod probe;
 pub(crate) mod simulated;
+pub mod step;
+mod subject;
+pub mod verb;
+mod words;
+
+pub use driver::Driver;
+pub use parse::ParseError;
+pub use probe::Probe;
+pub use simulated::synchronous;
+pub use step::Script;
+pub use subject::{Subject, Verdict};

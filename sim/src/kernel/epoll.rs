@@ -177,9 +177,7 @@ impl World {
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
         set.unindex(fd, item);
-        if let Some(watchers) = self.watchers(object) {
-            watchers.remove(Watch { set: Object::Epoll(epoll), item });
-        }
+        self.unwatch(object, Watch { set: Object::Epoll(epoll), item });
     }
 
     /// What a wake-up of a watched object does (M2).
@@ -224,6 +222,7 @@ impl World {
             if count == room {
                 break;
             }
+            self.work.add(1);
             let Some(item) = self.epolls[epoll].ready.pop() else { break };
             let Item { object, mask, data, .. } = self.epolls[epoll].items[item];
             let ready = self.readiness(object) & mask;
@@ -319,7 +318,7 @@ impl World {
 
     /// Closes the instance: its items go; a thread that sleeps in it sleeps on (E40).
     pub(crate) fn epoll_close(&mut self, epoll: u32) {
-        let items: Vec<u32> = self.epolls[epoll].items.iter().map(|(item, _)| item).collect();
+        let items = self.epolls[epoll].items.numbers(&self.work);
         for item in items {
             self.epoll_remove(epoll, item);
         }

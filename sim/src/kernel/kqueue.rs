@@ -117,7 +117,7 @@ impl World {
     /// Closes the kqueue and everything registered in it. A thread that sleeps in it learns of that on macOS, and sleeps on
     /// elsewhere (K24).
     pub(crate) fn kqueue_close(&mut self, kqueue: u32) {
-        let items: Vec<u32> = self.kqueues[kqueue].knotes.iter().map(|(item, _)| item).collect();
+        let items = self.kqueues[kqueue].knotes.numbers(&self.work);
         for item in items {
             self.knote_remove(kqueue, item);
         }

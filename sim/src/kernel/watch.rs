@@ -39,12 +39,15 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn remove(&mut self, watch: Watch) {
+    /// Answers how many it looked at.
+    fn remove(&mut self, watch: Watch) -> usize {
         if self.first == Some(watch) {
             self.first = None;
-        } else {
-            self.more.retain(|other| *other != watch);
+            return 1;
         }
+        let steps = 1 + self.more.len();
+        self.more.retain(|other| *other != watch);
+        steps
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Watch> + '_ {
@@ -78,6 +81,7 @@ impl World {
                 Object::Standard | Object::Epoll(_) => return,
             };
             let Some(watch) = watchers.nth(n) else { return };
+            self.work.add(1);
             match watch.set {
                 Object::Epoll(epoll) => self.epoll_callback(epoll, watch.item, key),
                 Object::Kqueue(kqueue) => self.knote_callback(kqueue, watch.item, key),
@@ -94,6 +98,14 @@ impl World {
             Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
             Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.watchers),
             Object::Standard | Object::Epoll(_) => None,
+        }
+    }
+
+    /// Takes one registration off its object.
+    pub(crate) fn unwatch(&mut self, object: Object, watch: Watch) {
+        if let Some(watchers) = self.watchers(object) {
+            let steps = watchers.remove(watch);
+            self.work.add(steps);
         }
     }
 

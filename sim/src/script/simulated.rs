@@ -8,7 +8,21 @@ use std::net::SocketAddr;
 use reactor::sys::{Errno, Fd};
 
 use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
+use crate::decision::Decisions;
+use crate::kernel::Kernel;
 use crate::kernel::syscalls::SimSyscalls;
+use crate::weather::{Latency, Swarm};
+use crate::world::{SharedWorld, WorldOptions};
+
+/// A world for scripts: one host of this kernel, one thread, links and wake-ups that take no time.
+pub fn synchronous(kernel: Kernel) -> SimSyscalls {
+    let mut swarm = Swarm::calm(Latency::constant(0));
+    swarm.wake = Latency::constant(0);
+    let options = WorldOptions { swarm: Some(swarm), ..WorldOptions::default() };
+    let world = SharedWorld::new(options, Decisions::zeros());
+    let host = world.add_host(kernel);
+    world.add_thread(host)
+}
 
 pub(crate) use waits::StartedWait;
 

@@ -23,6 +23,7 @@ impl World {
         let kernel = self.kqueues[kqueue].kernel;
         let mut count = 0;
         for change in changes {
+            self.work.add(1);
             let wide = change.wide();
             let result = self.apply_change(thread, kqueue, &wide);
             if result.is_ok() && !wide.flags.contains(KeventFlags::RECEIPT) {
@@ -74,6 +75,9 @@ impl World {
         let by_descriptor = place_of(change.filter).is_some();
         if by_descriptor && kernel != Kernel::Macos {
             object = self.object_to_watch(thread, change.ident)?;
+        }
+        if !by_descriptor {
+            self.work.add(self.kqueues[kqueue].by_name.len());
         }
         match self.kqueues[kqueue].find(change.ident, change.filter) {
             None if change.flags.contains(KeventFlags::ADD) => {

@@ -23,6 +23,7 @@ impl World {
             if count == room {
                 break;
             }
+            self.work.add(1);
             let Some(item) = self.kqueues[kqueue].active.pop() else { break };
             let flags = self.kqueues[kqueue].knotes[item].flags;
             // FreeBSD hands out a one-shot knote as it was last seen, without looking again (K7).

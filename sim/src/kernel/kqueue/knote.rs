@@ -89,9 +89,7 @@ impl World {
         if let Some(knotes) = usize::try_from(ident).ok().and_then(|number| set.by_fd.get_mut(number)) {
             knotes[place] = NONE;
         }
-        if let Some(watchers) = self.watchers(object) {
-            watchers.remove(Watch { set: Object::Kqueue(kqueue), item });
-        }
+        self.unwatch(object, Watch { set: Object::Kqueue(kqueue), item });
     }
 
     /// Allows delivery or holds it back. Keeps count of armed write knotes: they hear of every acknowledgement (K10).
