@@ -55,6 +55,8 @@
 
 pub mod driver;
 pub mod expect;
+#[cfg(target_os = "linux")]
+pub mod live;
 pub mod parse;
 pub mod probe;
 pub(crate) mod simulated;
