@@ -69,7 +69,14 @@ impl Kqueue {
             _ => return None,
         };
         let filter = seam_filter(filter).filter(|_| !notes.contains(WideNotes::LOWAT))?;
-        Some(KnoteView { filter, socket, mode: flags, enabled, triggered, listed: self.active.contains(item) })
+        Some(KnoteView {
+            filter,
+            socket,
+            mode: flags,
+            enabled,
+            triggered,
+            listed: self.active.contains(item),
+        })
     }
 
     /// Knotes of the filters that the seam has, for checks at the end of a run and for tests.
