@@ -32,6 +32,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A timer of a kqueue expires.
+    KnoteTimer { kqueue: u32, item: u32, serial: u32 },
     /// What was set beforehand befalls a host.
     Incident { number: u32 },
     /// A barrier between hosts has had its time.

@@ -31,6 +31,7 @@ use crate::kernel::{Kernel, Object};
 use crate::network::Network;
 use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
+use crate::script::simulated::StartedWait;
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
@@ -123,6 +124,8 @@ pub struct World {
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
     pub(crate) descriptions: Descriptions,
+    /// Waits that a script has started on other threads.
+    pub(crate) started_waits: Vec<StartedWait>,
     actors: Vec<ActorSlot>,
     pub(crate) incidents: Vec<Incident>,
     /// Hosts whose driver is to be asked for a process.
@@ -198,6 +201,7 @@ impl World {
             kqueues: Slab::default(),
             eventfds: Slab::default(),
             descriptions: Descriptions::default(),
+            started_waits: Vec::new(),
             actors: Vec::new(),
             incidents: Vec::new(),
             restarts: VecDeque::new(),
@@ -372,6 +376,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::Incident { number } => self.incident_event(number),
             EventKind::BarrierFalls => self.barrier_falls_event(),
             EventKind::LimitRises { process } => self.limit_rises_event(process),
@@ -502,13 +507,19 @@ impl SharedWorld {
         let mut world = self.world.borrow_mut();
         let thread = world.threads.len() as u32;
         let now = world.now;
-        let Process { host, dead, .. } = &world.processes[process.0 as usize];
-        let (host, dead) = (*host, Rc::clone(dead));
-        let kernel = world.hosts[host as usize].kernel;
+        let host = world.processes[process.0 as usize].host;
         world.threads.push(Thread::new(process.0, host, now));
         world.enqueue(thread);
         drop(world);
-        SimSyscalls::new(self.clone(), ThreadId(thread), kernel, dead)
+        self.calls_of(ThreadId(thread))
+    }
+
+    /// The calls that a thread can make.
+    pub fn calls_of(&self, thread: ThreadId) -> SimSyscalls {
+        let world = self.world.borrow();
+        let process = &world.processes[world.threads[thread.0 as usize].process as usize];
+        let kernel = world.hosts[process.host as usize].kernel;
+        SimSyscalls::new(self.clone(), thread, kernel, Rc::clone(&process.dead))
     }
 
     /// Adds an actor, whose first step is due at `first`.
@@ -877,6 +888,7 @@ impl SharedWorld {
         self.world.borrow().is_dead(process.0)
     }
 
+    /// Changes the world, between calls.
     pub(crate) fn borrow_mut(&self) -> RefMut<'_, World> {
         self.world.borrow_mut()
     }
