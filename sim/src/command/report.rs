@@ -41,7 +41,7 @@ fn seconds(ns: u128) -> f64 {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -200,7 +200,7 @@ pub(super) fn json(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     write_line(out, &object)
 }
 
-fn write_line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
+pub(super) fn write_line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(object).map_err(io::Error::other)?;
     writeln!(out, "{text}")
 }

@@ -15,8 +15,10 @@ use crate::violation::Excuse;
 use crate::workload::{Breach, Party, TurnFacts};
 use crate::world::{HostId, SharedWorld};
 
-/// How often the structure of a loop is looked at, in turns.
+/// How often the structure of a loop is looked at, in turns; less often where a look takes long: once for this many
+/// connections, too.
 const LOOK_EVERY_TURNS: u64 = 64;
+const CONNECTIONS_PER_TURN: u64 = 16;
 
 /// The longest timeout that `epoll_wait(2)` takes: 24.8 days (kernel-semantics C6).
 const TIMEOUT_NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
@@ -74,6 +76,8 @@ pub(super) struct Member<P: Party> {
     progress: u64,
     timers_fired: u64,
     turns_empty: u64,
+    /// The turn after which the structure is looked at next.
+    look_at: u64,
     oracles: bool,
     listener: Option<reactor::Token>,
 }
@@ -116,6 +120,7 @@ impl<P: Party> Member<P> {
                         progress: 0,
                         timers_fired: 0,
                         turns_empty: 0,
+                        look_at: LOOK_EVERY_TURNS - 1,
                         oracles,
                         listener: None,
                     });
@@ -228,7 +233,8 @@ impl<P: Party> Member<P> {
         if let Some(breach) = self.reactor.handler().breach() {
             return Err(breach.clone());
         }
-        if turns % LOOK_EVERY_TURNS == LOOK_EVERY_TURNS - 1 && turn == Turn::Ran {
+        if turns >= self.look_at && turn == Turn::Ran {
+            self.look_at = turns + LOOK_EVERY_TURNS.max(self.reactor.live() as u64 / CONNECTIONS_PER_TURN);
             self.look(world)?;
         }
         Ok(())
