@@ -15,10 +15,9 @@ use crate::violation::Excuse;
 use crate::workload::{Breach, Party, TurnFacts};
 use crate::world::{HostId, SharedWorld};
 
-/// How often the structure of a loop is looked at, in turns; less often where a look takes long: once for this many
-/// connections, too.
+/// How often the structure of a loop is looked at, in turns. A look takes as long as there are connections, so that a loop
+/// with more of them is looked at less often.
 const LOOK_EVERY_TURNS: u64 = 64;
-const CONNECTIONS_PER_TURN: u64 = 16;
 
 /// The longest timeout that `epoll_wait(2)` takes: 24.8 days (kernel-semantics C6).
 const TIMEOUT_NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
@@ -234,7 +233,7 @@ impl<P: Party> Member<P> {
             return Err(breach.clone());
         }
         if turns >= self.look_at && turn == Turn::Ran {
-            self.look_at = turns + LOOK_EVERY_TURNS.max(self.reactor.live() as u64 / CONNECTIONS_PER_TURN);
+            self.look_at = turns + LOOK_EVERY_TURNS.max(self.reactor.live() as u64);
             self.look(world)?;
         }
         Ok(())
