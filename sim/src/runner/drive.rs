@@ -180,7 +180,7 @@ impl<'a, W: Workload> Drive<'a, W> {
                 Step::Idle | Step::LimitReached => return Err(self.missing()),
             }
             rounds += 1;
-            if rounds % TELL_EVERY_ROUNDS == 0 {
+            if rounds.is_multiple_of(TELL_EVERY_ROUNDS) {
                 self.tell_progress();
             }
             if self.world.steps() + actor_steps > steps_max {
