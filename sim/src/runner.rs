@@ -16,6 +16,7 @@ use crate::decision::seed::Seed;
 use crate::fault::{FaultCounts, FaultSwitches};
 use crate::guard::Inside;
 use crate::kernel::Kernel;
+use crate::obligation::{Lapse, ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
 use crate::seam::Tamper;
 use crate::trace::TraceEntry;
@@ -44,6 +45,10 @@ pub struct RunOptions {
     pub switches: FaultSwitches,
     /// Whether the readable trace is kept.
     pub collect_trace: bool,
+    /// When the kernel checks what it owes.
+    pub obligations: ObligationCheck,
+    /// A debt of the kernel's that is forgotten on purpose, to show that the check sees it.
+    pub lapse: Option<Lapse>,
     /// A mistake made on purpose, to show that an oracle sees it.
     pub tamper: Option<Tamper>,
     /// Told every now and then how many messages the clients have handled: for progress bars on long runs.
@@ -90,6 +95,8 @@ pub struct Outcome {
     pub work: Work,
     /// The trouble it had.
     pub faults: FaultCounts,
+    /// What the kernel owed, if that was checked.
+    pub obligations: ObligationCounts,
     /// The readable trace, if it was kept.
     pub trace: Vec<TraceEntry>,
 }

@@ -13,6 +13,7 @@ use crate::decision::{Domain, Site};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
+use crate::obligation::Lapse;
 use crate::world::{Details, World};
 
 /// Names a thread of a world.
@@ -211,6 +212,9 @@ impl World {
         entry.phase = Phase::Sleeping;
         entry.sleep = Some(Sleep { set, began, fires, interrupted: false, stalled: false, arguments });
         let serial = entry.serial;
+        if let Some(timeout_ns) = timeout_ns {
+            self.owe_end_of_wait(thread, began.saturating_add(timeout_ns));
+        }
         self.arm_timer(thread, fires);
         let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
         let signal = |details: &mut Details<'_>| details.draw("when the signal comes", most_ns);
@@ -272,6 +276,9 @@ impl World {
         }
         entry.timer_at = u64::MAX;
         let Some(sleep) = entry.sleep else { return };
+        if self.lapses(Lapse::SkipTimeouts) {
+            return;
+        }
         if sleep.fires <= self.now {
             self.resume(thread);
         } else {
@@ -340,6 +347,9 @@ impl World {
 
     /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
     pub(crate) fn wake_one_sleeper(&mut self, set: Object) {
+        if self.lapses(Lapse::LeaveSleepers) {
+            return;
+        }
         let mut place = 0;
         while let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) {
             self.work.add(1);

@@ -14,6 +14,7 @@ use crate::actor::{Actor, ActorId, ActorSlot};
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
@@ -26,6 +27,7 @@ use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
+use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
@@ -54,6 +56,10 @@ pub struct WorldOptions {
     pub buffer_bytes: Option<u64>,
     /// Descriptors of a process, the three standard ones included.
     pub descriptor_limit: usize,
+    /// Whether the kernel checks what it owes.
+    pub obligations: ObligationCheck,
+    /// A debt that is forgotten on purpose, to show that the check sees it.
+    pub lapse: Option<Lapse>,
     /// Whether readable lines are kept, for [`SharedWorld::take_trace`].
     pub collect_trace: bool,
 }
@@ -68,6 +74,8 @@ impl Default for WorldOptions {
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
+            obligations: ObligationCheck::Never,
+            lapse: None,
             collect_trace: false,
         }
     }
@@ -91,6 +99,7 @@ pub struct World {
     pub(crate) swarm: Swarm,
     pub(crate) faults: FaultCounts,
     pub(crate) trace: Trace,
+    pub(crate) ledger: Option<Box<Ledger>>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) run_queue: RunQueue,
@@ -107,6 +116,8 @@ pub struct World {
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
+    /// A close that waits for its data to be acknowledged (T76).
+    pub(crate) lingering: Option<Lingering>,
     /// Memory that no stream needs now.
     pub(crate) rings: RingPool,
     pub(crate) work: WorkCount,
@@ -151,6 +162,7 @@ impl World {
         }
         World {
             trace: Trace::new(options.collect_trace),
+            ledger: options.obligations.is_on().then(Box::default),
             options,
             now: 0,
             decisions,
@@ -171,6 +183,7 @@ impl World {
             wakes: Arc::default(),
             stalled_links: Vec::new(),
             excuses: BTreeMap::new(),
+            lingering: None,
             rings: RingPool::default(),
             work: WorkCount::default(),
             violation: None,
@@ -304,6 +317,11 @@ impl World {
         None
     }
 
+    /// When the next thing happens that is queued by now.
+    pub(crate) fn next_event_time(&self) -> Option<u64> {
+        self.events.next_time()
+    }
+
     /// Brings the world up to a thread's clock; stops at an actor that is due.
     #[inline]
     fn reach(&mut self, thread: ThreadId) -> Option<ActorId> {
@@ -430,7 +448,10 @@ impl SharedWorld {
             let event = world.events.next_time();
             let runnable = world.next_runnable();
             let next = match (event, runnable) {
-                (None, None) => return Step::Idle,
+                (None, None) => {
+                    world.audit_idle();
+                    return Step::Idle;
+                }
                 (Some(time), None) | (None, Some(time)) => time,
                 (Some(event), Some(runnable)) => event.min(runnable),
             };
@@ -502,6 +523,13 @@ impl SharedWorld {
             let event = EventKind::Actor { actor: actor.0, serial: slot.serial };
             world.queue_event(time.saturating_add(after_ns.max(1)), event);
         }
+    }
+
+    /// Whether no close is waiting for its data to be sent, or not any more (T76).
+    #[inline]
+    pub(crate) fn has_lingered(&self) -> bool {
+        let mut world = self.world.borrow_mut();
+        world.lingering.is_none() || world.linger_ends()
     }
 
     /// The second phase of a run: faults stop, limits return, links heal, and ends whose other side failed alone are
@@ -603,6 +631,16 @@ impl SharedWorld {
     /// How often each kind of fault happened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.world.borrow().faults.clone()
+    }
+
+    /// How what the kernel owed came and went; nothing where it is not checked.
+    pub fn obligation_counts(&self) -> ObligationCounts {
+        self.world.borrow().ledger.as_ref().map(|ledger| ledger.counts).unwrap_or_default()
+    }
+
+    /// Looks at everything that the kernel owes; a forgotten debt is a violation.
+    pub fn audit_obligations(&self) {
+        self.world.borrow_mut().audit_all();
     }
 
     /// What the run drew from its weather.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use sim::ObligationCounts;
 use sim::runner::{FailureBlock, Input};
 use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
 
@@ -63,12 +64,20 @@ pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     if summary.interrupted {
         writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs)?;
     }
+    let ObligationCounts { owed, paid, cancelled, .. } = summary.obligations;
     writeln!(out, "runs          {:>16}", grouped(summary.runs))?;
     writeln!(out, "failed        {:>16}", grouped(summary.failed.len() as u64))?;
     writeln!(out, "calls         {:>16}", grouped(summary.calls))?;
     writeln!(out, "virtual time  {:>14.1} s", seconds(summary.virtual_ns))?;
     writeln!(out, "wall time     {wall_s:>14.1} s")?;
     writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;
+    writeln!(
+        out,
+        "events owed   {:>16}  {} paid, {} cancelled by rule",
+        grouped(owed),
+        grouped(paid),
+        grouped(cancelled)
+    )?;
     writeln!(out, "trace hash, combined  {:#018x}", summary.trace_hash)?;
     faults(out, summary, sweep)
 }

@@ -7,6 +7,7 @@ use super::ready_list::ReadyList;
 use super::watch::{Key, Watch};
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
+use crate::obligation::Lapse;
 use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
 use crate::world::{Details, World};
@@ -71,6 +72,17 @@ impl Epoll {
         } else {
             self.shadowed.retain(|&other| other != item);
         }
+    }
+
+    /// The numbers of its items.
+    pub(crate) fn items(&self) -> impl Iterator<Item = u32> + '_ {
+        self.items.iter().map(|(item, _)| item)
+    }
+
+    /// What an item watches, for what, and whether the ready list has it.
+    pub(crate) fn registration(&self, item: u32) -> Option<(Object, EpollMask, bool)> {
+        let entry = self.items.get(item)?;
+        Some((entry.object, entry.mask, self.ready.contains(item)))
     }
 
     /// Interest by descriptor number, for checks at the end of a run and for tests.
@@ -164,6 +176,7 @@ impl World {
 
     /// ADD and MOD look at once, and queue what is ready (M3); the look arms the shortage flag (E20).
     fn epoll_evaluate(&mut self, epoll: u32, item: u32) {
+        self.open_account(Object::Epoll(epoll), item);
         let Item { object, mask, .. } = self.epolls[epoll].items[item];
         let ready = self.readiness(object) & mask;
         if !ready.is_empty() && self.epolls[epoll].ready.push(item) {
@@ -173,6 +186,7 @@ impl World {
 
     /// Takes an item out of everything it is in.
     pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
+        self.close_account(Object::Epoll(epoll), item);
         let set = &mut self.epolls[epoll];
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
@@ -220,6 +234,9 @@ impl World {
         let mut levels = 0;
         for _ in 0..listed {
             if count == room {
+                if self.lapses(Lapse::DropRestOfBatch) {
+                    self.epolls[epoll].ready.pop();
+                }
                 break;
             }
             self.work.add(1);
@@ -231,9 +248,10 @@ impl World {
             }
             events[count] = EpollEvent { events: ready.bits(), data };
             count += 1;
+            self.pay(Object::Epoll(epoll), item, object);
             if mask.contains(EpollMask::ONESHOT) {
                 self.epolls[epoll].items[item].mask = mask & PRIVATE;
-            } else if !mask.contains(EpollMask::ET) {
+            } else if !mask.contains(EpollMask::ET) && !self.lapses(Lapse::DropLevels) {
                 self.epolls[epoll].ready.push(item);
                 levels += 1;
             }

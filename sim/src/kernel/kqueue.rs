@@ -7,6 +7,7 @@ use super::socket::State;
 use super::watch::{Key, Watch};
 use super::{Kernel, NONE, Object, cost};
 use crate::fault::FaultKind;
+use crate::obligation::{KnoteView, Lapse};
 use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::slab::Slab;
 use crate::world::World;
@@ -51,6 +52,17 @@ impl Kqueue {
         }
         let number = usize::try_from(ident).ok()?;
         self.by_fd.get(number).map(|knotes| knotes[place_of(filter)]).filter(|&knote| knote != NONE)
+    }
+
+    /// The numbers of its knotes.
+    pub(crate) fn items(&self) -> impl Iterator<Item = u32> + '_ {
+        self.knotes.iter().map(|(item, _)| item)
+    }
+
+    /// A knote, and whether the list of active ones has it.
+    pub(crate) fn registration(&self, item: u32) -> Option<KnoteView> {
+        let Knote { filter, socket, mode, enabled, triggered, .. } = *self.knotes.get(item)?;
+        Some(KnoteView { filter, socket, mode, enabled, triggered, listed: self.active.contains(item) })
     }
 
     /// Knotes, for checks at the end of a run and for tests.
@@ -181,6 +193,7 @@ impl World {
 
     /// Takes a knote out of everything it is in.
     pub(crate) fn knote_remove(&mut self, kqueue: u32, item: u32) {
+        self.close_account(Object::Kqueue(kqueue), item);
         self.set_enabled(kqueue, item, false);
         let set = &mut self.kqueues[kqueue];
         set.active.remove(item);
@@ -277,6 +290,7 @@ impl World {
             self.sockets[socket].watchers.add(Watch { set: Object::Kqueue(kqueue), item });
         }
         self.set_enabled(kqueue, item, !change.flags.contains(KeventFlags::DISABLE));
+        self.open_account(Object::Kqueue(kqueue), item);
         self.activate(kqueue, item);
         Ok(())
     }
@@ -295,6 +309,7 @@ impl World {
             self.kqueues[kqueue].active.remove(item);
         } else if flags.intersects(KeventFlags::ADD | KeventFlags::ENABLE) {
             self.set_enabled(kqueue, item, true);
+            self.open_account(Object::Kqueue(kqueue), item);
         }
         // Adding and enabling look again (K3, K6).
         self.activate(kqueue, item);
@@ -342,6 +357,9 @@ impl World {
         let mut levels = 0;
         for _ in 0..listed {
             if count == room {
+                if self.lapses(Lapse::DropRestOfBatch) {
+                    self.kqueues[kqueue].active.pop();
+                }
                 break;
             }
             self.work.add(1);
@@ -368,6 +386,9 @@ impl World {
                 udata: knote.udata,
             };
             count += 1;
+            let watched = if knote.socket == NONE { Object::Standard } else { Object::Socket(knote.socket) };
+            self.pay(Object::Kqueue(kqueue), item, watched);
+            let knote = &mut self.kqueues[kqueue].knotes[item];
             if mode.contains(KeventFlags::CLEAR) {
                 knote.triggered = false;
             }
@@ -375,7 +396,7 @@ impl World {
                 self.knote_remove(kqueue, item);
             } else if mode.contains(KeventFlags::DISPATCH) {
                 self.set_enabled(kqueue, item, false);
-            } else if !mode.contains(KeventFlags::CLEAR) {
+            } else if !mode.contains(KeventFlags::CLEAR) && !self.lapses(Lapse::DropLevels) {
                 self.kqueues[kqueue].active.push(item);
                 levels += 1;
             }

@@ -55,6 +55,10 @@ impl Acknowledgements {
         self.first = self.more.as_mut().and_then(|more| more.pop_front());
     }
 
+    fn iter(&self) -> impl Iterator<Item = &Acknowledgement> {
+        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
     fn is_full(&self) -> bool {
         self.more.as_ref().is_some_and(|more| more.len() + 1 >= ACKS_MAX)
     }
@@ -158,6 +162,11 @@ impl Stream {
         self.acks.first.map(|ack| ack.at)
     }
 
+    /// Acknowledgements that the sender has not taken in, by time.
+    pub(crate) fn acks(&self) -> impl Iterator<Item = Acknowledgement> + '_ {
+        self.acks.iter().copied()
+    }
+
     /// Sends an acknowledgement of what has arrived, with the window that is open now.
     pub(crate) fn acknowledge(&mut self, at: u64) {
         let at = at.max(self.last_ack);
@@ -175,7 +184,7 @@ impl Stream {
     #[inline]
     pub(crate) fn owes_window_update(&self) -> bool {
         let open = self.read + self.receive_capacity;
-        open.saturating_sub(self.window_told) >= (self.receive_capacity / 2).max(1)
+        open.saturating_sub(self.window_told) >= (self.receive_capacity / 4).max(1)
     }
 
     /// Appends bytes.
@@ -192,6 +201,13 @@ impl Stream {
         if self.read == self.written {
             self.ring.release(pool);
         }
+        length
+    }
+
+    /// As [`Stream::read_into`], and leaves the bytes where they are.
+    pub(crate) fn peek_into(&self, buffer: &mut [u8]) -> usize {
+        let length = buffer.len().min(usize::try_from(self.readable()).unwrap_or(usize::MAX));
+        self.ring.read(self.read, &mut buffer[..length]);
         length
     }
 

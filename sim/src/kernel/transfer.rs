@@ -9,6 +9,7 @@ use super::watch::Key;
 use super::{NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
+use crate::obligation::Lapse;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::{Details, World};
@@ -44,6 +45,11 @@ impl World {
                 return Ok(count);
             }
         }
+        self.receive_end(thread, fd, id)
+    }
+
+    /// What recv(2) answers when nothing is queued: the end, the pending error once, or that it would wait.
+    pub(crate) fn receive_end(&mut self, thread: u32, fd: Fd, id: u32) -> Result<usize, Errno> {
         let kernel = self.kernel_of(thread);
         let socket = &mut self.sockets[id];
         let fin_first = socket.fin_received && !kernel.is_bsd();
@@ -87,6 +93,9 @@ impl World {
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
         if count < length && !self.kernel_of(thread).is_bsd() {
             self.sockets[id].no_space = true;
+        }
+        if count < length {
+            self.owe_room(id);
         }
         if count == 0 {
             self.expect_ack(id);
@@ -197,6 +206,10 @@ impl World {
         let data = end.min(stream.written) > stream.arrived;
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
+            if end > stream.written {
+                entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+            }
+            let stream = &mut entry.streams[side];
             if data || receiver != NONE {
                 // Nobody is there to take it: a reset comes back (T62, T77).
                 stream.cut = true;
@@ -239,6 +252,8 @@ impl World {
         let fin = stream.fin_arrived();
         let socket = &mut self.sockets[receiver];
         if fin {
+            let entry = &mut self.connections[connection];
+            entry.closed_first[1 - side] = entry.streams[1 - side].finished;
             socket.fin_received = true;
             socket.receive_shut = true;
         }
@@ -328,6 +343,10 @@ impl World {
             self.wake(Object::Socket(id), Key::Out);
         } else if self.sockets[id].no_space && self.is_writable(id) {
             self.sockets[id].no_space = false;
+            if self.lapses(Lapse::SkipFreedRoom) {
+                return;
+            }
+            self.pay_room(id);
             self.wake(Object::Socket(id), Key::Out);
         }
     }

@@ -1,6 +1,7 @@
 //! Who watches an object: the epoll items and knotes that its wake-ups go to.
 
 use super::Object;
+use crate::obligation::Lapse;
 use crate::world::World;
 
 /// What a wake-up is about. An item that asked for something else is not woken (M1, M2).
@@ -72,6 +73,10 @@ impl World {
     /// Runs the callbacks of every registration of the object.
     #[inline]
     pub(crate) fn wake(&mut self, object: Object, key: Key) {
+        self.owe(object, key);
+        if key == Key::In && self.lapses(Lapse::SkipArrivals) {
+            return;
+        }
         let mut n = 0;
         loop {
             let watchers = match object {

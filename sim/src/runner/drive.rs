@@ -55,6 +55,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             weather: setup.weather,
             kernel: Some(setup.kernel),
             switches: options.switches,
+            obligations: options.obligations,
+            lapse: options.lapse,
             latency: setup.latency,
             descriptor_limit: setup.descriptor_limit,
             collect_trace: options.collect_trace,
@@ -69,6 +71,8 @@ impl<'a, W: Workload> Drive<'a, W> {
     pub(super) fn run(&mut self) -> Result<(), Breach> {
         self.begin()?;
         self.trouble_and_calm()?;
+        self.world.audit_obligations();
+        self.kernel_breach()?;
         for service in &self.services {
             service.check_listener()?;
         }
@@ -177,7 +181,10 @@ impl<'a, W: Workload> Drive<'a, W> {
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
                     steps_max = self.world.steps() + actor_steps + self.setup.calls_max / 2;
                 }
-                Step::Idle | Step::LimitReached => return Err(self.missing()),
+                Step::Idle | Step::LimitReached => {
+                    self.kernel_breach()?;
+                    return Err(self.missing());
+                }
             }
             rounds += 1;
             if rounds.is_multiple_of(TELL_EVERY_ROUNDS) {
@@ -283,6 +290,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             connections_peak: world.connections_peak(),
             work: world.work(),
             faults: world.fault_counts(),
+            obligations: world.obligation_counts(),
             trace: world.take_trace(),
         };
         if outcome.failure.is_some() {
