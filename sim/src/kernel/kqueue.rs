@@ -148,7 +148,7 @@ impl World {
     /// elsewhere (K24).
     pub(crate) fn kqueue_close(&mut self, kqueue: u32) {
         // The few that belong to no descriptor go first: usually they are the only ones left.
-        for item in self.kqueues[kqueue].users.clone() {
+        for item in self.kqueues[kqueue].by_name.clone() {
             self.knote_remove(kqueue, item);
         }
         let items = self.kqueues[kqueue].knotes.numbers(&self.work);
