@@ -30,6 +30,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A timerfd expires, unless it was set again since.
+    Timerfd { timerfd: u32, serial: u64 },
     /// The descriptor limit of a host's process rises again.
     LimitRises { host: u32 },
 }

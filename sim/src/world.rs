@@ -17,11 +17,15 @@ use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
+use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::pipe::Pipe;
 use crate::kernel::process::Process;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
+use crate::kernel::timerfd::Timerfd;
+use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
@@ -103,6 +107,10 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) pipes: Slab<Pipe>,
+    pub(crate) timerfds: Slab<Timerfd>,
+    pub(crate) unixes: Slab<Unix>,
+    pub(crate) files: Slab<File>,
     pub(crate) descriptions: Descriptions,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
@@ -166,6 +174,10 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            pipes: Slab::default(),
+            timerfds: Slab::default(),
+            unixes: Slab::default(),
+            files: Slab::default(),
             descriptions: Descriptions::default(),
             actors: Vec::new(),
             wakes: Arc::default(),
@@ -289,6 +301,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
             EventKind::LimitRises { host } => self.limit_rises_event(host),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];

@@ -193,7 +193,7 @@ impl World {
             knotes[place_of(filter)] = NONE;
         }
         if let Some(watchers) = self.watchers(Object::Socket(socket)) {
-            watchers.remove(Watch { set: Object::Kqueue(kqueue), item });
+            watchers.remove(Object::Kqueue(kqueue), item);
         }
     }
 
@@ -273,7 +273,7 @@ impl World {
                 set.by_fd.resize(number + 1, [NONE; 2]);
             }
             set.by_fd[number][place_of(change.filter)] = item;
-            self.sockets[socket].watchers.add(Watch { set: Object::Kqueue(kqueue), item });
+            self.sockets[socket].watchers.add(Watch { set: Object::Kqueue(kqueue), item, exclusive: false });
         }
         self.set_enabled(kqueue, item, !change.flags.contains(KeventFlags::DISABLE));
         self.activate(kqueue, item);
