@@ -72,6 +72,10 @@ impl EventQueue {
         self.heap.push(Event { time, order, kind });
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(crate) fn next_time(&self) -> Option<u64> {
         self.heap.peek().map(|event| event.time)
     }

@@ -65,6 +65,7 @@ impl World {
     #[cold]
     fn after_stalls(&mut self, from: u32, to: u32, at: u64) -> u64 {
         let now = self.now;
+        self.work.add(self.stalled_links.len() * 2);
         self.stalled_links.retain(|link| link.until > now);
         let blocked = self.stalled_links.iter().filter(|link| (link.from, link.to) == (from, to));
         blocked.map(|link| link.until).fold(at, u64::max)

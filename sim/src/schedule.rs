@@ -140,6 +140,7 @@ impl World {
         let order = tie << 48 | queue.sequence;
         let entry = &mut self.threads[thread as usize];
         entry.queued = order;
+        self.work.descend(queue.heap.len());
         queue.heap.push(Reverse((entry.local, order, thread)));
     }
 
@@ -149,6 +150,7 @@ impl World {
             if self.threads[thread as usize].queued == order {
                 return Some(time);
             }
+            self.work.descend(self.run_queue.heap.len());
             self.run_queue.heap.pop();
         }
         None
@@ -156,6 +158,7 @@ impl World {
 
     /// Takes the thread that [`World::next_runnable`] found.
     pub(crate) fn take_runnable(&mut self) -> ThreadId {
+        self.work.descend(self.run_queue.heap.len());
         let Reverse((_, _, thread)) = self.run_queue.heap.pop().expect("a runnable thread was found");
         self.threads[thread as usize].queued = 0;
         ThreadId(thread)
@@ -319,7 +322,9 @@ impl World {
         if let Some(sleepers) = self.sleepers(set)
             && let Some(place) = sleepers.iter().position(|&sleeper| sleeper == thread)
         {
+            let length = sleepers.len();
             sleepers.remove(place);
+            self.work.add(length);
         }
         self.wake_up(thread);
     }
@@ -340,6 +345,7 @@ impl World {
         let mut place = sleepers.len();
         while place > 0 {
             place -= 1;
+            self.work.add(1);
             let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) else { break };
             if self.threads[thread as usize].phase == Phase::Sleeping {
                 self.resume(thread);
@@ -402,6 +408,7 @@ impl World {
 
     /// Some thread of this process was given work.
     pub(crate) fn progress_on_host(&mut self, host: u32) {
+        self.work.add(self.threads.len());
         for thread in self.threads.iter_mut().filter(|thread| thread.host == host) {
             thread.empty_waits = 0;
         }

@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::work::WorkCount;
+
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     entries: Vec<Option<T>>,
@@ -36,6 +38,20 @@ impl<T> Slab<T> {
 
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         self.entries.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The most entries that there were at once.
+    pub(crate) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The numbers of all entries, in order. Looks at every place there ever was, unless none is taken.
+    pub(crate) fn numbers(&self, work: &WorkCount) -> Vec<u32> {
+        if self.entries.len() == self.free.len() {
+            return Vec::new();
+        }
+        work.add(self.entries.len());
+        self.iter().map(|(number, _)| number).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

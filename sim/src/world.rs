@@ -21,7 +21,9 @@ use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
 use crate::kernel::pipe::Pipe;
+use crate::kernel::port::Ports;
 use crate::kernel::process::Process;
+use crate::kernel::ring::RingPool;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::timerfd::Timerfd;
@@ -33,6 +35,7 @@ use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
 use crate::weather::{Latency, Swarm, Weather};
+use crate::work::{Work, WorkCount};
 
 /// Names a host of a world.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -79,11 +82,7 @@ pub(crate) struct Host {
     pub(crate) kernel: Kernel,
     pub(crate) ip: Ipv4Addr,
     pub(crate) process: Process,
-    /// Sockets that hold a port by bind or listen.
-    pub(crate) bound: BTreeMap<u16, Vec<u32>>,
-    /// Ports of connections made from here, with their counts.
-    pub(crate) connection_ports: BTreeMap<u16, u32>,
-    pub(crate) next_port: u16,
+    pub(crate) ports: Ports,
 }
 
 /// Everything of one run.
@@ -116,8 +115,9 @@ pub struct World {
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
-    /// Memory of streams that are over.
-    pub(crate) storage: Vec<Vec<u8>>,
+    /// Memory that no stream needs now.
+    pub(crate) rings: RingPool,
+    pub(crate) work: WorkCount,
     violation: Option<Violation>,
     serials: u64,
 }
@@ -183,7 +183,8 @@ impl World {
             wakes: Arc::default(),
             stalled_links: Vec::new(),
             excuses: BTreeMap::new(),
-            storage: Vec::new(),
+            rings: RingPool::default(),
+            work: WorkCount::default(),
             violation: None,
             serials: 0,
         }
@@ -277,6 +278,7 @@ impl World {
     #[inline]
     pub(crate) fn queue_event(&mut self, time: u64, kind: EventKind) {
         let tie = self.draw_tie();
+        self.work.descend(self.events.len());
         self.events.push(time, tie, kind);
     }
 
@@ -288,6 +290,7 @@ impl World {
 
     /// Applies the next event; an actor that is due is answered, since it runs while the world is not borrowed.
     fn apply_next_event(&mut self) -> Option<ActorId> {
+        self.work.descend(self.events.len());
         let event = self.events.pop()?;
         self.now = event.time;
         match event.kind {
@@ -333,6 +336,7 @@ impl World {
         if self.actors.is_empty() || !self.swarm.is_on(FaultKind::EarlyActors) {
             return None;
         }
+        self.work.add(self.actors.len());
         let queued = self.actors.iter().filter(|slot| slot.queued).count();
         if queued == 0 {
             return None;
@@ -376,9 +380,7 @@ impl SharedWorld {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
             process: Process::new(limit),
-            bound: BTreeMap::new(),
-            connection_ports: BTreeMap::new(),
-            next_port: 32_768,
+            ports: Ports::default(),
         });
         HostId(index)
     }
@@ -568,6 +570,18 @@ impl SharedWorld {
     /// How many calls have been made.
     pub fn steps(&self) -> u64 {
         self.world.borrow().trace.steps()
+    }
+
+    /// How much the kernel has worked: calls made, and elementary steps in and between them.
+    pub fn work(&self) -> Work {
+        let world = self.world.borrow();
+        world.work.total(world.trace.steps())
+    }
+
+    /// The most connections, and the most sockets, listeners included, that there were at once.
+    pub fn peaks(&self) -> (usize, usize) {
+        let world = self.world.borrow();
+        (world.connections.places(), world.sockets.places())
     }
 
     /// The readable lines collected since the last take.

@@ -53,7 +53,7 @@ impl World {
         socket.attempt = Attempt::Known;
         let (connection, outgoing, incoming) = (socket.connection, socket.outgoing(), socket.incoming());
         let stream = &mut self.connections[connection].streams[outgoing];
-        stream.settle(now);
+        stream.settle(now, &self.work);
         let over = socket.fin_received && stream.fin_acked();
         if over || (kernel == Kernel::Macos && write && socket.send_shut) {
             return Err(Errno::ENOTCONN);
@@ -162,7 +162,7 @@ impl World {
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let receiver = entry.sockets[1 - side];
         entry.streams[side].cut = true;
-        entry.streams[1 - side].settle(now);
+        entry.streams[1 - side].settle(now, &self.work);
         let all_acked = entry.streams[1 - side].fin_acked();
         entry.streams[1 - side].cut = true;
         if receiver == NONE {
@@ -240,20 +240,8 @@ impl World {
         }
         let mut entry = self.connections.remove(connection);
         for stream in &mut entry.streams {
-            let storage = stream.take_storage();
-            if storage.capacity() > 0 && self.storage.len() < STORAGE_MAX {
-                self.storage.push(storage);
-            }
+            stream.release(&mut self.rings);
         }
-        let ports = &mut self.hosts[entry.hosts[0] as usize].connection_ports;
-        if let Some(count) = ports.get_mut(&entry.addresses[0].port()) {
-            *count -= 1;
-            if *count == 0 {
-                ports.remove(&entry.addresses[0].port());
-            }
-        }
+        self.hosts[entry.hosts[0] as usize].ports.disconnect(entry.addresses[0].port(), &self.work);
     }
 }
-
-/// Rings of closed connections that are kept for new ones.
-const STORAGE_MAX: usize = 256;

@@ -158,9 +158,7 @@ impl World {
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
         set.unindex(fd, item);
-        if let Some(watchers) = self.watchers(object) {
-            watchers.remove(Object::Epoll(epoll), item);
-        }
+        self.unwatch(object, Object::Epoll(epoll), item);
     }
 
     /// What a wake-up of a watched object does (M2). Answers whether it woke a sleeping thread, which an exclusive wake-up
@@ -189,7 +187,7 @@ impl World {
 
     /// Closes the instance: its items go; a thread that sleeps in it sleeps on (E40).
     pub(crate) fn epoll_close(&mut self, epoll: u32) {
-        let items: Vec<u32> = self.epolls[epoll].items.iter().map(|(item, _)| item).collect();
+        let items = self.epolls[epoll].items.numbers(&self.work);
         for item in items {
             self.epoll_remove(epoll, item);
         }

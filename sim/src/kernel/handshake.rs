@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use reactor::sys::{Errno, Fd};
 
+use super::port::Half;
 use super::socket::{Attempt, State};
 use super::stream::Stream;
 use super::watch::Key;
@@ -89,14 +90,13 @@ impl World {
             Some(address) if address.ip().is_unspecified() => SocketAddrV4::new(local_ip, address.port()),
             Some(address) => address,
             None => {
-                let port = self.ephemeral_port(host, 0).ok_or(Errno::EADDRNOTAVAIL)?;
+                let port = self.ephemeral_port(host, Half::Even).ok_or(Errno::EADDRNOTAVAIL)?;
                 SocketAddrV4::new(local_ip, port)
             }
         };
-        let storage = [self.storage.pop().unwrap_or_default(), self.storage.pop().unwrap_or_default()];
         let receive_capacity = self.sockets[id].receive_capacity;
         // What the other side can receive is known once it exists.
-        let mut streams = storage.map(|storage| Stream::new(receive_capacity, storage));
+        let mut streams = [(); 2].map(|()| Stream::new(receive_capacity));
         streams[0].holds_small = !self.sockets[id].no_delay;
         let connection = self.connections.insert(Connection {
             streams,
@@ -106,7 +106,7 @@ impl World {
             listener: (NONE, 0),
             events: 0,
         });
-        *self.hosts[host as usize].connection_ports.entry(local.port()).or_default() += 1;
+        self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let socket = &mut self.sockets[id];
         socket.local = Some(local);
         socket.connection = connection;
@@ -276,6 +276,7 @@ impl World {
     /// Records for both ends why their stream may end early.
     pub(crate) fn excuse_connection(&mut self, connection: u32, excuse: Excuse) {
         let [client, server] = self.connections[connection].addresses;
+        self.work.descend(self.excuses.len());
         self.excuses.entry((client, server)).or_insert(excuse);
         self.excuses.entry((server, client)).or_insert(excuse);
     }

@@ -192,9 +192,7 @@ impl World {
         if let Some(knotes) = usize::try_from(ident).ok().and_then(|number| set.by_fd.get_mut(number)) {
             knotes[place_of(filter)] = NONE;
         }
-        if let Some(watchers) = self.watchers(Object::Socket(socket)) {
-            watchers.remove(Object::Kqueue(kqueue), item);
-        }
+        self.unwatch(Object::Socket(socket), Object::Kqueue(kqueue), item);
     }
 
     /// A number is closed: its knotes go at once, even if the file lives on through another number (K37).
@@ -231,6 +229,9 @@ impl World {
             }
         }
         let kernel = self.kernel_of(thread);
+        if change.filter == Filter::User {
+            self.work.add(self.kqueues[kqueue].users.len());
+        }
         match self.kqueues[kqueue].find(change.ident, change.filter) {
             None if flags.contains(KeventFlags::ADD) => self.add_knote(kqueue, socket, change, kernel),
             None => {
@@ -310,6 +311,7 @@ impl World {
         let freebsd = self.kernel_of(thread) == Kernel::Freebsd;
         let mut count = 0;
         for change in changes {
+            self.work.add(1);
             let result = self.apply_change(thread, kqueue, change);
             let wanted = change.flags.contains(KeventFlags::RECEIPT);
             if result.is_ok() && !wanted {
@@ -342,6 +344,7 @@ impl World {
             if count == room {
                 break;
             }
+            self.work.add(1);
             let Some(item) = self.kqueues[kqueue].active.pop() else { break };
             let found = self.knote_found(kqueue, item);
             let knote = &mut self.kqueues[kqueue].knotes[item];
@@ -458,7 +461,7 @@ impl World {
 
     /// Closes the kqueue and everything registered in it.
     pub(crate) fn kqueue_close(&mut self, kqueue: u32) {
-        let items: Vec<u32> = self.kqueues[kqueue].knotes.iter().map(|(item, _)| item).collect();
+        let items = self.kqueues[kqueue].knotes.numbers(&self.work);
         for item in items {
             self.knote_remove(kqueue, item);
         }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use reactor::sys::{Accepted, Errno, Fd};
 
+use super::port::Half;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -27,9 +28,6 @@ pub(crate) struct Listener {
 }
 
 const SOMAXCONN: u32 = 4096;
-
-/// First and one past the last ephemeral port: Linux's default range.
-const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
 /// T30, T31.
 fn admitted(kernel: Kernel, backlog: u32) -> u64 {
@@ -54,7 +52,7 @@ impl World {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let port = match address.port() {
-            0 => self.ephemeral_port(host, 1).ok_or(Errno::EADDRINUSE)?,
+            0 => self.ephemeral_port(host, Half::Odd).ok_or(Errno::EADDRINUSE)?,
             port => port,
         };
         let address = SocketAddrV4::new(*address.ip(), port);
@@ -68,20 +66,14 @@ impl World {
     fn take_port(&mut self, id: u32, address: SocketAddrV4) {
         let host = self.sockets[id].host;
         self.sockets[id].local = Some(address);
-        self.hosts[host as usize].bound.entry(address.port()).or_default().push(id);
+        self.hosts[host as usize].ports.bind(address.port(), id, &self.work);
     }
 
     /// Gives back the port that bind(2) or listen(2) took.
     pub(crate) fn release_port(&mut self, id: u32) {
         let socket = &self.sockets[id];
         let Some(address) = socket.local else { return };
-        let bound = &mut self.hosts[socket.host as usize].bound;
-        if let Some(sockets) = bound.get_mut(&address.port()) {
-            sockets.retain(|&other| other != id);
-            if sockets.is_empty() {
-                bound.remove(&address.port());
-            }
-        }
+        self.hosts[socket.host as usize].ports.unbind(address.port(), id, &self.work);
     }
 
     pub(crate) fn is_local(&self, host: u32, ip: Ipv4Addr) -> bool {
@@ -91,7 +83,7 @@ impl World {
     /// T12 to T14: who may share a port.
     fn conflicts(&self, host: u32, id: u32, address: SocketAddrV4) -> bool {
         let socket = &self.sockets[id];
-        let Some(others) = self.hosts[host as usize].bound.get(&address.port()) else { return false };
+        let others = self.hosts[host as usize].ports.holders(address.port(), &self.work);
         others.iter().filter(|&&other| other != id).any(|&other| {
             let other = &self.sockets[other];
             let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
@@ -102,19 +94,8 @@ impl World {
         })
     }
 
-    /// The next free port of the range with this parity: bind takes odd ones, connect even ones (T4).
-    pub(crate) fn ephemeral_port(&mut self, host: u32, parity: u16) -> Option<u16> {
-        let (first, end) = EPHEMERAL;
-        let host = &mut self.hosts[host as usize];
-        for _ in first..end {
-            let port = host.next_port;
-            host.next_port = if port + 1 >= end { first } else { port + 1 };
-            let free = !host.bound.contains_key(&port) && !host.connection_ports.contains_key(&port);
-            if free && port % 2 == parity {
-                return Some(port);
-            }
-        }
-        None
+    pub(crate) fn ephemeral_port(&mut self, host: u32, half: Half) -> Option<u16> {
+        self.hosts[host as usize].ports.next_ephemeral(half, &self.work)
     }
 
     pub(crate) fn listen(&mut self, thread: u32, fd: Fd, backlog: u32) -> Result<(), Errno> {
@@ -131,12 +112,12 @@ impl World {
         let host = self.sockets[id].host;
         match self.sockets[id].local {
             None => {
-                let port = self.ephemeral_port(host, 1).ok_or(Errno::EADDRINUSE)?;
+                let port = self.ephemeral_port(host, Half::Odd).ok_or(Errno::EADDRINUSE)?;
                 self.take_port(id, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
             }
             Some(address) => {
-                let others = self.hosts[host as usize].bound.get(&address.port());
-                let taken = others.into_iter().flatten().filter(|&&other| other != id).any(|&other| {
+                let others = self.hosts[host as usize].ports.holders(address.port(), &self.work);
+                let taken = others.iter().filter(|&&other| other != id).any(|&other| {
                     let other = &self.sockets[other];
                     let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
                     let overlap =
@@ -160,7 +141,7 @@ impl World {
     /// FreeBSD (T13); macOS gives everything to the first.
     pub(crate) fn find_listener(&self, host: u32, to: SocketAddrV4, from: SocketAddrV4) -> Option<u32> {
         let host = &self.hosts[host as usize];
-        let bound = host.bound.get(&to.port())?;
+        let bound = host.ports.holders(to.port(), &self.work);
         let mut exact = false;
         let mut found = 0_u64;
         for &id in bound {
@@ -177,6 +158,7 @@ impl World {
         let hash =
             mix(crate::trace::word_of_address(from) ^ crate::trace::word_of_address(to).rotate_left(16));
         let chosen = if host.kernel == Kernel::Macos { 0 } else { hash % found };
+        self.work.add(bound.len());
         let matching = bound.iter().copied().filter(|&id| {
             let socket = &self.sockets[id];
             let local = socket.local.filter(|_| socket.listener.is_some());
@@ -259,6 +241,7 @@ impl World {
         let Some(listener) = self.sockets[id].listener.take() else { return };
         self.release_port(id);
         for socket in listener.queue {
+            self.work.add(1);
             self.excuse_socket(socket, Excuse::ListenerClosed);
             self.abort_socket(socket);
         }

@@ -6,7 +6,9 @@ use reactor::sys::{Errno, Fd};
 
 use super::Object;
 use crate::fault::FaultKind;
+use crate::number_set::NumberSet;
 use crate::schedule::ThreadId;
+use crate::work::WorkCount;
 use crate::world::{Details, World};
 
 /// The first number that a process can get: 0, 1 and 2 are taken.
@@ -17,8 +19,8 @@ pub(crate) struct Process {
     descriptors: Vec<Option<Object>>,
     /// Numbers without `FD_CLOEXEC`, which belongs to the number (T81). The loop's calls all set it.
     kept_on_exec: BTreeSet<i32>,
-    /// No number below it is free.
-    lowest: usize,
+    /// The numbers that are not free.
+    taken: NumberSet,
     /// The descriptor limit: numbers are below it.
     pub(crate) limit: usize,
     /// The limit outside of faults.
@@ -27,10 +29,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(limit: usize) -> Process {
+        let mut taken = NumberSet::default();
+        (0..FIRST).for_each(|number| taken.insert(number));
         Process {
             descriptors: vec![Some(Object::Standard); FIRST],
             kept_on_exec: BTreeSet::new(),
-            lowest: FIRST,
+            taken,
             limit,
             limit_at_rest: limit,
         }
@@ -43,19 +47,19 @@ impl Process {
     }
 
     /// The lowest free number, if the limit allows it (T1).
-    pub(crate) fn lowest_free(&mut self) -> Option<usize> {
-        while self.descriptors.get(self.lowest).is_some_and(Option::is_some) {
-            self.lowest += 1;
-        }
-        (self.lowest < self.limit).then_some(self.lowest)
+    #[inline]
+    pub(crate) fn lowest_free(&self, work: &WorkCount) -> Option<usize> {
+        let number = self.taken.first_absent(FIRST, work);
+        (number < self.limit).then_some(number)
     }
 
-    pub(crate) fn install(&mut self, object: Object) -> Option<Fd> {
-        let number = self.lowest_free()?;
+    pub(crate) fn install(&mut self, object: Object, work: &WorkCount) -> Option<Fd> {
+        let number = self.lowest_free(work)?;
         if number == self.descriptors.len() {
             self.descriptors.push(None);
         }
         self.descriptors[number] = Some(object);
+        self.taken.insert(number);
         Some(Fd::from_raw(i32::try_from(number).expect("the limit is far below")))
     }
 
@@ -71,6 +75,7 @@ impl Process {
             self.descriptors.resize(number + 1, None);
         }
         self.descriptors[number] = Some(object);
+        self.taken.insert(number);
     }
 
     /// Whether the number stays open over exec(2): `FD_CLOEXEC` is off.
@@ -94,10 +99,14 @@ impl Process {
             return None;
         }
         self.descriptors[number] = None;
+        self.taken.remove(number);
+        // No free number at the end, so that the table's length is its height.
+        while self.descriptors.last() == Some(&None) {
+            self.descriptors.pop();
+        }
         if !self.kept_on_exec.is_empty() {
             self.kept_on_exec.remove(&fd.as_raw());
         }
-        self.lowest = self.lowest.min(number);
         Some(object)
     }
 
@@ -112,7 +121,7 @@ impl Process {
 
     /// One above the highest number in use.
     pub(crate) fn height(&self) -> usize {
-        self.descriptors.iter().rposition(Option::is_some).map_or(0, |number| number + 1)
+        self.descriptors.len()
     }
 }
 
@@ -160,7 +169,7 @@ impl World {
     /// Whether a creating call may go on: the descriptor limit, and the rare errors of exhausted systems.
     pub(crate) fn may_create(&mut self, thread: u32) -> Result<(), Errno> {
         let host = self.threads[thread as usize].host;
-        if self.hosts[host as usize].process.lowest_free().is_none() {
+        if self.hosts[host as usize].process.lowest_free(&self.work).is_none() {
             return Err(Errno::EMFILE);
         }
         let error = |details: &mut Details<'_>| {
@@ -186,7 +195,7 @@ impl World {
     pub(crate) fn install(&mut self, thread: u32, object: Object) -> Fd {
         let host = self.threads[thread as usize].host;
         let process = &mut self.hosts[host as usize].process;
-        process.install(object).expect("a free number was found before the object was made")
+        process.install(object, &self.work).expect("a free number was found before the object was made")
     }
 
     /// Lowers the limit to just above what is open, for some time. The call under way still succeeds.

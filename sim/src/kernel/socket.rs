@@ -217,7 +217,7 @@ impl World {
         match self.connections.get_mut(socket.connection) {
             Some(connection) => {
                 let stream = &mut connection.streams[outgoing];
-                stream.settle(self.now);
+                stream.settle(self.now, &self.work);
                 capacity.saturating_sub(stream.queued())
             }
             None => capacity,

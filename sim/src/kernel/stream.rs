@@ -6,6 +6,9 @@
 
 use std::collections::VecDeque;
 
+use super::ring::{Ring, RingPool};
+use crate::work::WorkCount;
+
 /// What an acknowledgement tells the sender when it arrives.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Acknowledgement {
@@ -18,6 +21,44 @@ pub(crate) struct Acknowledgement {
 
 /// More acknowledgements under way than this are merged, as delayed ones are.
 const ACKS_MAX: usize = 32;
+
+/// Acknowledgements under way, in the order in which they arrive. A stream whose messages go back and forth has one at
+/// a time, and needs no memory for more.
+#[derive(Debug, Default)]
+struct Acknowledgements {
+    first: Option<Acknowledgement>,
+    #[expect(clippy::box_collection, reason = "a word in every stream, not four, for what few streams have")]
+    more: Option<Box<VecDeque<Acknowledgement>>>,
+}
+
+impl Acknowledgements {
+    #[inline]
+    fn last_mut(&mut self) -> Option<&mut Acknowledgement> {
+        match &mut self.more {
+            Some(more) if !more.is_empty() => more.back_mut(),
+            _ => self.first.as_mut(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, acknowledgement: Acknowledgement) {
+        if self.first.is_none() {
+            self.first = Some(acknowledgement);
+        } else {
+            self.more.get_or_insert_default().push_back(acknowledgement);
+        }
+    }
+
+    /// Drops the first.
+    #[inline]
+    fn pop(&mut self) {
+        self.first = self.more.as_mut().and_then(|more| more.pop_front());
+    }
+
+    fn is_full(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.len() + 1 >= ACKS_MAX)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
@@ -52,13 +93,12 @@ pub(crate) struct Stream {
     /// The last arrival that was scheduled: later segments arrive after it.
     pub(crate) last_arrival: u64,
     last_ack: u64,
-    acks: VecDeque<Acknowledgement>,
+    acks: Acknowledgements,
 }
 
 impl Stream {
-    pub(crate) fn new(receive_capacity: u64, storage: Vec<u8>) -> Stream {
+    pub(crate) fn new(receive_capacity: u64) -> Stream {
         Stream {
-            ring: Ring { storage },
             window_end: receive_capacity,
             window_told: receive_capacity,
             receive_capacity,
@@ -101,20 +141,21 @@ impl Stream {
 
     /// Takes in what acknowledgements have reached the sender by now.
     #[inline]
-    pub(crate) fn settle(&mut self, now: u64) {
-        while let Some(front) = self.acks.front() {
-            if front.at > now {
+    pub(crate) fn settle(&mut self, now: u64, work: &WorkCount) {
+        while let Some(first) = self.acks.first {
+            if first.at > now {
                 return;
             }
-            self.acked = self.acked.max(front.acked);
-            self.window_end = self.window_end.max(front.window_end);
-            self.acks.pop_front();
+            work.add(1);
+            self.acked = self.acked.max(first.acked);
+            self.window_end = self.window_end.max(first.window_end);
+            self.acks.pop();
         }
     }
 
     /// When the next acknowledgement reaches the sender.
     pub(crate) fn next_ack(&self) -> Option<u64> {
-        self.acks.front().map(|ack| ack.at)
+        self.acks.first.map(|ack| ack.at)
     }
 
     /// Sends an acknowledgement of what has arrived, with the window that is open now.
@@ -123,10 +164,10 @@ impl Stream {
         self.last_ack = at;
         self.window_told = self.window_told.max(self.read + self.receive_capacity);
         let ack = Acknowledgement { at, acked: self.arrived, window_end: self.window_told };
-        let full = self.acks.len() >= ACKS_MAX;
-        match self.acks.back_mut() {
-            Some(back) if full || back.at == at => *back = ack,
-            _ => self.acks.push_back(ack),
+        let full = self.acks.is_full();
+        match self.acks.last_mut() {
+            Some(last) if full || last.at == at => *last = ack,
+            _ => self.acks.push(ack),
         }
     }
 
@@ -138,80 +179,25 @@ impl Stream {
     }
 
     /// Appends bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.ring.write(self.read, self.written, bytes);
+    pub(crate) fn write(&mut self, bytes: &[u8], pool: &mut RingPool) {
+        self.ring.write(self.read, self.written, bytes, pool);
         self.written += bytes.len() as u64;
     }
 
     /// Takes bytes out of the receive queue: the smaller of the buffer and what is queued (T46).
-    pub(crate) fn read_into(&mut self, buffer: &mut [u8]) -> usize {
+    pub(crate) fn read_into(&mut self, buffer: &mut [u8], pool: &mut RingPool) -> usize {
         let length = buffer.len().min(usize::try_from(self.readable()).unwrap_or(usize::MAX));
         self.ring.read(self.read, &mut buffer[..length]);
         self.read += length as u64;
+        if self.read == self.written {
+            self.ring.release(pool);
+        }
         length
     }
 
-    /// Gives the ring's memory back.
-    pub(crate) fn take_storage(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.ring.storage)
-    }
-}
-
-/// Bytes by absolute position, in a buffer whose length is a power of two, or zero.
-#[derive(Debug, Default)]
-struct Ring {
-    storage: Vec<u8>,
-}
-
-const RING_BYTES_MIN: usize = 1024;
-
-impl Ring {
-    #[inline]
-    fn offset(&self, position: u64) -> usize {
-        (position & (self.storage.len() as u64 - 1)) as usize
-    }
-
-    #[inline]
-    fn write(&mut self, start: u64, end: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let needed = usize::try_from(end - start).expect("buffers are bounded") + bytes.len();
-        if needed > self.storage.len() {
-            self.grow(start, end, needed);
-        }
-        let at = self.offset(end);
-        let straight = bytes.len().min(self.storage.len() - at);
-        self.storage[at..at + straight].copy_from_slice(&bytes[..straight]);
-        self.storage[..bytes.len() - straight].copy_from_slice(&bytes[straight..]);
-    }
-
-    #[inline]
-    fn read(&self, position: u64, buffer: &mut [u8]) {
-        if buffer.is_empty() {
-            return;
-        }
-        let at = self.offset(position);
-        let straight = buffer.len().min(self.storage.len() - at);
-        let (head, tail) = buffer.split_at_mut(straight);
-        head.copy_from_slice(&self.storage[at..at + straight]);
-        tail.copy_from_slice(&self.storage[..tail.len()]);
-    }
-
-    #[cold]
-    fn grow(&mut self, start: u64, end: u64, needed: usize) {
-        let mut bigger = Ring { storage: vec![0; needed.next_power_of_two().max(RING_BYTES_MIN)] };
-        let mut position = start;
-        while position < end {
-            let at = self.offset(position);
-            let left = usize::try_from(end - position).expect("buffers are bounded");
-            let straight = left.min(self.storage.len() - at);
-            let target = bigger.offset(position);
-            let straight = straight.min(bigger.storage.len() - target);
-            bigger.storage[target..target + straight].copy_from_slice(&self.storage[at..at + straight]);
-            position += straight as u64;
-        }
-        self.storage = bigger.storage;
+    /// Gives the ring's memory back: nobody reads any more.
+    pub(crate) fn release(&mut self, pool: &mut RingPool) {
+        self.ring.release(pool);
     }
 }
 
@@ -221,7 +207,8 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in_while_the_ring_grows_and_wraps() {
-        let mut stream = Stream::new(1 << 20, Vec::new());
+        let mut stream = Stream::new(1 << 20);
+        let mut pool = RingPool::default();
         let mut next_in = 0u8;
         let mut next_out = 0u8;
         for round in 0..400usize {
@@ -231,10 +218,10 @@ mod tests {
                     next_in
                 })
                 .collect();
-            stream.write(&bytes);
+            stream.write(&bytes, &mut pool);
             stream.arrived = stream.written;
             let mut buffer = vec![0; (round * 31) % 800];
-            let read = stream.read_into(&mut buffer);
+            let read = stream.read_into(&mut buffer, &mut pool);
             for &byte in &buffer[..read] {
                 next_out = next_out.wrapping_add(1);
                 assert_eq!(byte, next_out);
@@ -244,15 +231,50 @@ mod tests {
 
     #[test]
     fn acknowledgements_take_effect_at_their_time() {
-        let mut stream = Stream::new(100, Vec::new());
-        stream.write(&[0; 60]);
+        let mut stream = Stream::new(100);
+        let (mut pool, work) = (RingPool::default(), WorkCount::default());
+        stream.write(&[0; 60], &mut pool);
         stream.sent = 60;
         stream.arrived = 60;
         stream.acknowledge(500);
-        stream.settle(499);
+        stream.settle(499, &work);
         assert_eq!(stream.queued(), 60);
-        stream.settle(500);
+        stream.settle(500, &work);
         assert_eq!(stream.queued(), 0);
         assert_eq!(stream.window_end, 100);
+    }
+
+    #[test]
+    fn acknowledgements_are_taken_in_order_and_merged_when_too_many_are_under_way() {
+        let mut stream = Stream::new(1_000);
+        let (mut pool, work) = (RingPool::default(), WorkCount::default());
+        stream.write(&[0; 100], &mut pool);
+        stream.sent = 100;
+        for arrived in 1..=100 {
+            stream.arrived = arrived;
+            stream.acknowledge(arrived * 10);
+        }
+        assert_eq!(stream.next_ack(), Some(10));
+        stream.settle(200, &work);
+        assert_eq!((stream.acked, stream.next_ack()), (20, Some(210)));
+        stream.settle(999, &work);
+        assert_eq!((stream.acked, stream.next_ack()), (31, Some(1_000)), "the last ones are one");
+        stream.settle(1_000, &work);
+        assert_eq!((stream.acked, stream.next_ack()), (100, None));
+    }
+
+    #[test]
+    fn a_stream_without_bytes_has_no_buffer() {
+        let (mut stream, mut pool) = (Stream::new(1_000), RingPool::default());
+        let mut buffer = [0; 600];
+        for _ in 0..3 {
+            assert!(!stream.ring.has_storage());
+            stream.write(&[7; 500], &mut pool);
+            stream.arrived = stream.written;
+            assert_eq!(stream.read_into(&mut buffer[..499], &mut pool), 499);
+            assert!(stream.ring.has_storage());
+            assert_eq!(stream.read_into(&mut buffer, &mut pool), 1);
+        }
+        assert!(!stream.ring.has_storage());
     }
 }

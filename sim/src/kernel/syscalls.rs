@@ -52,8 +52,9 @@ impl SimSyscalls {
         value: impl FnOnce(&R) -> u64,
     ) -> Result<R, Errno> {
         let mut world = self.world.enter(self.thread);
-        let began = world.now;
+        let (began, steps) = (world.now, world.work.steps());
         let result = carry_out(&mut world, self.thread.0);
+        world.work.end_call(steps);
         let outcome = match &result {
             Ok(result) => Outcome::Value(value(result)),
             Err(error) => Outcome::Error(*error),
@@ -75,7 +76,9 @@ impl SimSyscalls {
         let mut world = self.world.enter(self.thread);
         let sleep = world.threads[self.thread.0 as usize].sleep;
         let (began, arguments) = sleep.map_or((world.now, arguments), |sleep| (sleep.began, sleep.arguments));
+        let steps = world.work.steps();
         let result = carry_out(&mut world, self.thread.0);
+        world.work.end_call(steps);
         let outcome = match result {
             Ok(Wait::Parked) => return result,
             Ok(Wait::Ready(count)) => Outcome::Value(count as u64),

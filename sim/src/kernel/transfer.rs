@@ -34,7 +34,7 @@ impl World {
         if let Some(entry) = self.connections.get_mut(connection) {
             let stream = &mut entry.streams[incoming];
             if stream.readable() > 0 {
-                let count = stream.read_into(buffer);
+                let count = stream.read_into(buffer, &mut self.rings);
                 let owes = stream.owes_window_update() && !stream.cut;
                 self.spend(thread, cost::RECV_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
                 self.progress(thread);
@@ -98,7 +98,8 @@ impl World {
         let mut left = count;
         for segment in segments {
             let taken = segment.len().min(left);
-            stream.write(&segment[..taken]);
+            stream.write(&segment[..taken], &mut self.rings);
+            self.work.add(1);
             left -= taken;
             if left == 0 {
                 break;
@@ -147,6 +148,7 @@ impl World {
     pub(crate) fn transmit(&mut self, connection: u32, side: usize) {
         let entity = connection * 2 + side as u32;
         loop {
+            self.work.add(1);
             let stream = &self.connections[connection].streams[side];
             if stream.aborted || stream.cut || stream.sent >= stream.end() {
                 return;
@@ -309,7 +311,7 @@ impl World {
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let stream = &mut entry.streams[side];
         stream.ack_event = false;
-        stream.settle(self.now);
+        stream.settle(self.now, &self.work);
         let sender = entry.sockets[side];
         self.transmit(connection, side);
         if sender != NONE {

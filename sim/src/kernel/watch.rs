@@ -57,12 +57,15 @@ impl Watchers {
         }
     }
 
-    pub(crate) fn remove(&mut self, set: Object, item: u32) {
+    /// Answers how many it looked at.
+    fn remove(&mut self, set: Object, item: u32) -> usize {
         if self.first.is_some_and(|first| first.set == set && first.item == item) {
             self.first = None;
-        } else {
-            self.more.retain(|other| other.set != set || other.item != item);
+            return 1;
         }
+        let steps = 1 + self.more.len();
+        self.more.retain(|other| other.set != set || other.item != item);
+        steps
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Watch> + '_ {
@@ -90,6 +93,7 @@ impl World {
     pub(crate) fn wake(&mut self, object: Object, key: Key) {
         let mut n = 0;
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(n)) {
+            self.work.add(1);
             let woke = match watch.set {
                 Object::Epoll(epoll) => self.epoll_callback(epoll, watch.item, key),
                 Object::Kqueue(kqueue) => {
@@ -132,6 +136,14 @@ impl World {
             Object::Timerfd(timerfd) => self.timerfds[timerfd].readiness(),
             Object::Unix(unix) => self.unixes[unix].readiness(),
             Object::Standard | Object::Kqueue(_) | Object::File(_) => EpollMask::empty(),
+        }
+    }
+
+    /// Takes one registration off its object.
+    pub(crate) fn unwatch(&mut self, object: Object, set: Object, item: u32) {
+        if let Some(watchers) = self.watchers(object) {
+            let steps = watchers.remove(set, item);
+            self.work.add(steps);
         }
     }
 

@@ -44,6 +44,7 @@ impl World {
     /// Whether a wait on the set would find something. What is no longer ready leaves its list.
     pub(crate) fn epoll_readiness(&mut self, epoll: u32) -> EpollMask {
         while let Some(item) = self.epolls[epoll].ready.front() {
+            self.work.add(1);
             let super::Item { object, mask, .. } = self.epolls[epoll].items[item];
             if self.readiness(object).intersects(mask) {
                 return EpollMask::IN;

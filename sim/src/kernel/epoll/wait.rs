@@ -36,6 +36,7 @@ impl World {
             if count == room {
                 break;
             }
+            self.work.add(1);
             let Some(item) = self.epolls[epoll].ready.pop() else { break };
             let Item { object, mask, data, .. } = self.epolls[epoll].items[item];
             let ready = self.readiness(object) & mask;
