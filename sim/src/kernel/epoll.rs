@@ -126,14 +126,14 @@ impl World {
         if let Some(error) = self.fault_with(FaultKind::RegistrationErrors, 0, error) {
             return Err(error);
         }
-        self.epoll_watch(epoll, fd, object, mask, data);
+        self.epoll_watch(epoll, fd, object, mask | ALWAYS, data);
         Ok(())
     }
 
     /// Makes a registration and looks at once.
     pub(super) fn epoll_watch(&mut self, epoll: u32, fd: Fd, object: Object, mask: EpollMask, data: u64) {
         let set = &mut self.epolls[epoll];
-        let item = set.items.insert(Item { object, fd, mask: mask | ALWAYS, data });
+        let item = set.items.insert(Item { object, fd, mask, data });
         set.index(fd, item);
         if let Some(watchers) = self.watchers(object) {
             let exclusive = mask.contains(EXCLUSIVE);

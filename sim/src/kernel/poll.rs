@@ -3,10 +3,10 @@
 use reactor::sys::{EpollEvent, EpollMask, Errno, Fd, Wait};
 
 use super::Object;
-use super::epoll::{ALWAYS, Asked, Epoll};
+use super::epoll::{Asked, Epoll};
 use crate::world::World;
 
-/// One entry: the object, and what is asked of it.
+/// One entry: the object, and what is asked of it: no more than this ends the wait.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PollItem {
     pub(crate) object: Object,
@@ -40,6 +40,6 @@ impl World {
     /// What an entry finds now.
     pub(crate) fn poll_found(&mut self, item: PollItem) -> EpollMask {
         let ready = if self.may_be_watched(item.object) { self.readiness(item.object) } else { FILE };
-        ready & (item.mask | ALWAYS)
+        ready & item.mask
     }
 }
