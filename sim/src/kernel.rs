@@ -3,6 +3,7 @@
 //! Laid out as a kernel is. Each file is one noun; the calls themselves are in `syscalls`, which also accounts time and
 //! writes the trace. Numbers such as M4 or T56 are facts of the project's list of kernel semantics.
 
+pub(crate) mod address;
 pub(crate) mod close;
 pub(crate) mod description;
 pub(crate) mod epoll;
@@ -13,6 +14,8 @@ pub(crate) mod kqueue;
 pub(crate) mod listener;
 pub(crate) mod pipe;
 pub(crate) mod poll;
+pub(crate) mod message;
+pub(crate) mod option;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod ready_list;

@@ -45,6 +45,10 @@ pub enum CallKind {
     Dup2,
     FcntlNonBlocking,
     FcntlCloseOnExec,
+    Getpeername,
+    Getsockopt,
+    SetsockoptWide,
+    Writev,
 }
 
 impl CallKind {
@@ -77,6 +81,10 @@ impl CallKind {
             CallKind::Dup2 => "dup2",
             CallKind::FcntlNonBlocking => "fcntl(O_NONBLOCK)",
             CallKind::FcntlCloseOnExec => "fcntl(FD_CLOEXEC)",
+            CallKind::Getpeername => "getpeername",
+            CallKind::Getsockopt => "getsockopt",
+            CallKind::SetsockoptWide => "setsockopt",
+            CallKind::Writev => "writev",
         }
     }
 }
@@ -179,10 +187,16 @@ impl fmt::Display for CallRecord {
             | CallKind::Close
             | CallKind::ReadEventfd
             | CallKind::Dup
+            | CallKind::Getpeername
             | CallKind::Waker => write!(f, "{name}(fd{fd})")?,
             CallKind::Dup2 | CallKind::FcntlNonBlocking | CallKind::FcntlCloseOnExec => {
                 write!(f, "{name}(fd{fd}, {first})")?;
             }
+            CallKind::Getsockopt => write!(f, "{name}(fd{fd}, option {first})")?,
+            CallKind::SetsockoptWide => {
+                write!(f, "{name}(fd{fd}, option {first}, {})", second.cast_signed())?;
+            }
+            CallKind::Writev => write!(f, "{name}(fd{fd}, {first} segments of {second} bytes)")?,
         }
         write!(f, " -> {}", self.outcome)?;
         if matches!(self.call, CallKind::EpollWait | CallKind::Kevent) {

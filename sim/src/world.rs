@@ -14,6 +14,7 @@ use crate::actor::{Actor, ActorId, ActorSlot};
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
+use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
@@ -115,6 +116,8 @@ pub struct World {
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
+    /// A close that waits for its data to be acknowledged (T76).
+    pub(crate) lingering: Option<Lingering>,
     /// Memory that no stream needs now.
     pub(crate) rings: RingPool,
     pub(crate) work: WorkCount,
@@ -183,6 +186,7 @@ impl World {
             wakes: Arc::default(),
             stalled_links: Vec::new(),
             excuses: BTreeMap::new(),
+            lingering: None,
             rings: RingPool::default(),
             work: WorkCount::default(),
             violation: None,
@@ -315,6 +319,11 @@ impl World {
             }
         }
         None
+    }
+
+    /// When the next thing happens that is queued by now.
+    pub(crate) fn next_event_time(&self) -> Option<u64> {
+        self.events.next_time()
     }
 
     /// Brings the world up to a thread's clock; stops at an actor that is due.
@@ -515,6 +524,13 @@ impl SharedWorld {
             let event = EventKind::Actor { actor: actor.0, serial: slot.serial };
             world.queue_event(time.saturating_add(after_ns.max(1)), event);
         }
+    }
+
+    /// Whether no close is waiting for its data to be sent, or not any more (T76).
+    #[inline]
+    pub(crate) fn has_lingered(&self) -> bool {
+        let mut world = self.world.borrow_mut();
+        world.lingering.is_none() || world.linger_ends()
     }
 
     /// The second phase of a run: faults stop, limits return, links heal, and ends whose other side failed alone are

@@ -11,6 +11,16 @@ use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::World;
 
+/// A close that waits until what was sent is acknowledged, or its time is over (T76).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Lingering {
+    connection: u32,
+    side: usize,
+    until: u64,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
 impl World {
     pub(crate) fn shutdown(&mut self, thread: u32, fd: Fd, how: Shutdown) -> Result<(), Errno> {
         self.spend(thread, cost::SHUTDOWN);
@@ -21,15 +31,13 @@ impl World {
         let result = match self.sockets[id].state {
             State::Listening => {
                 if read {
-                    self.close_listener(id);
-                    self.sockets[id].state = State::Closed;
+                    self.stop_listening(id);
                 }
                 Ok(())
             }
             State::SynSent => {
                 // The attempt is given up (T25).
-                self.make_fresh(id);
-                self.sockets[id].error = Some(Errno::ECONNRESET);
+                self.give_up(id, Some(Errno::ECONNRESET));
                 Ok(())
             }
             State::Closed => {
@@ -47,14 +55,26 @@ impl World {
         result
     }
 
+    /// Back to a fresh socket, which is told of as an error.
+    pub(crate) fn give_up(&mut self, id: u32, error: Option<Errno>) {
+        self.make_fresh(id);
+        if error.is_some() {
+            self.sockets[id].error = error;
+        }
+        self.wake(Object::Socket(id), Key::Error);
+    }
+
+    /// The listener is a fresh socket again; its queue is reset (T41).
+    pub(crate) fn stop_listening(&mut self, id: u32) {
+        self.close_listener(id);
+        self.make_fresh(id);
+    }
+
     fn shut_connection(&mut self, id: u32, read: bool, write: bool, kernel: Kernel) -> Result<(), Errno> {
-        let now = self.now;
+        let over = self.is_over(id);
         let socket = &mut self.sockets[id];
         socket.attempt = Attempt::Known;
         let (connection, outgoing, incoming) = (socket.connection, socket.outgoing(), socket.incoming());
-        let stream = &mut self.connections[connection].streams[outgoing];
-        stream.settle(now, &self.work);
-        let over = socket.fin_received && stream.fin_acked();
         if over || (kernel == Kernel::Macos && write && socket.send_shut) {
             return Err(Errno::ENOTCONN);
         }
@@ -96,19 +116,53 @@ impl World {
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());
         if socket.state == State::Connected {
-            let (reset_on_close, fin_queued) = (socket.reset_on_close, socket.send_shut);
+            let (linger_s, fin_queued) = (socket.linger_s, socket.send_shut);
             if self.readable(id) > 0 {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);
-            } else if reset_on_close {
+            } else if linger_s == Some(0) {
                 self.excuse_connection(connection, Excuse::ResetOnClose);
                 self.send_reset(connection, outgoing);
             } else if !fin_queued {
                 self.connections[connection].streams[outgoing].finished = true;
                 self.transmit(connection, outgoing);
             }
+            if let Some(seconds @ 1..) = linger_s {
+                self.linger(id, seconds);
+            }
         }
         self.remove_socket(id);
+    }
+
+    /// Makes the close under way wait. Linux waits whatever the descriptor's mode (T76); of the others only the loop's
+    /// mode is modelled, in which they do not.
+    #[cold]
+    fn linger(&mut self, id: u32, seconds: u32) {
+        let socket = &self.sockets[id];
+        let (connection, side) = (socket.connection, socket.outgoing());
+        if self.kernel_at(id).is_bsd() || self.connections[connection].streams[side].aborted {
+            return;
+        }
+        let until = self.now + u64::from(seconds) * SECOND_NS;
+        self.lingering = Some(Lingering { connection, side, until });
+        // This also keeps the connection until then.
+        let stream = connection * 2 + side as u32;
+        self.queue_connection_event(connection, until, EventKind::Acknowledgement { stream });
+    }
+
+    /// Whether the close that waits may return by now.
+    pub(crate) fn linger_ends(&mut self) -> bool {
+        let Some(Lingering { connection, side, until }) = self.lingering else { return true };
+        let now = self.now;
+        let ended = now >= until || {
+            let stream = &mut self.connections[connection].streams[side];
+            stream.settle(now, &self.work);
+            stream.fin_acked() || stream.cut || stream.aborted
+        };
+        if ended {
+            self.lingering = None;
+        }
+        ended
     }
 
     /// Takes the socket out of its connection; what it sent goes on by itself (T74).
@@ -117,7 +171,14 @@ impl World {
         let (connection, side) = (socket.connection, usize::from(socket.side));
         socket.connection = NONE;
         if connection != NONE {
-            self.connections[connection].sockets[side] = NONE;
+            let entry = &mut self.connections[connection];
+            entry.shared[side] = socket.shared;
+            entry.sockets[side] = NONE;
+            // An attempt that is given up leaves nothing behind.
+            entry.streams[side].aborted |= socket.state == State::SynSent;
+            if socket.is_its_own_peer() {
+                entry.sockets[1 - side] = NONE;
+            }
             self.free_if_over(connection);
         }
     }
@@ -217,6 +278,8 @@ impl World {
         if let Some(error) = error {
             socket.error = Some(error);
         }
+        self.release_chosen_port(id);
+        let socket = &self.sockets[id];
         if let Some(entry) = self.connections.get_mut(socket.connection) {
             entry.streams[0].cut = true;
             entry.streams[1].cut = true;
@@ -238,10 +301,17 @@ impl World {
         if entry.sockets != [NONE, NONE] || entry.events > 0 {
             return;
         }
+        self.remember_connection(connection);
         let mut entry = self.connections.remove(connection);
         for stream in &mut entry.streams {
             stream.release(&mut self.rings);
         }
-        self.hosts[entry.hosts[0] as usize].ports.disconnect(entry.addresses[0].port(), &self.work);
+        for side in [0, 1] {
+            if let Some(host) = self.hosts.get_mut(entry.hosts[side] as usize)
+                && entry.counted[side]
+            {
+                host.ports.disconnect(entry.addresses[side].port(), &self.work);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use reactor::sys::{Errno, Fd};
 
-use super::port::Half;
+use super::address::Sharing;
 use super::socket::{Attempt, State};
 use super::stream::Stream;
 use super::watch::Key;
@@ -27,6 +27,12 @@ pub(crate) struct Connection {
     pub(crate) listener: (u32, u64),
     /// Queued events that name it.
     pub(crate) events: u32,
+    /// Which side closed before it heard of the other's close: it remembers the connection (T10).
+    pub(crate) closed_first: [bool; 2],
+    /// Whether each side is counted as a user of its port.
+    pub(crate) counted: [bool; 2],
+    /// What each side allowed others to do with its address when it closed.
+    pub(crate) shared: [Sharing; 2],
 }
 
 /// When SYNs are sent, in seconds after the first; afterwards the attempt times out (T22, Linux 6.5 and later).
@@ -67,6 +73,7 @@ impl World {
     /// Back to a socket that has never been connected; unread data goes.
     pub(crate) fn make_fresh(&mut self, id: u32) {
         self.detach(id);
+        self.release_chosen_port(id);
         let socket = &mut self.sockets[id];
         socket.attempt = Attempt::None;
         socket.state = State::Closed;
@@ -86,14 +93,20 @@ impl World {
         if to_host.is_none() && to_ip.octets()[0] != 10 {
             return Err(Errno::ENETUNREACH);
         }
-        let local = match self.sockets[id].local {
-            Some(address) if address.ip().is_unspecified() => SocketAddrV4::new(local_ip, address.port()),
-            Some(address) => address,
+        let socket = &self.sockets[id];
+        let bound = socket.local.filter(|_| socket.holds_port || socket.address_chosen);
+        let local_ip =
+            bound.map(|address| *address.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(local_ip);
+        let local = match bound.filter(|_| socket.holds_port) {
+            Some(address) => SocketAddrV4::new(local_ip, address.port()),
             None => {
-                let port = self.ephemeral_port(host, Half::Even).ok_or(Errno::EADDRNOTAVAIL)?;
+                let port = self.port_to_connect(host, local_ip, to).ok_or(Errno::EADDRNOTAVAIL)?;
                 SocketAddrV4::new(local_ip, port)
             }
         };
+        if bound.is_some() && self.is_connected_between(host, local, to) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
         let receive_capacity = self.sockets[id].receive_capacity;
         // What the other side can receive is known once it exists.
         let mut streams = [(); 2].map(|()| Stream::new(receive_capacity));
@@ -105,12 +118,14 @@ impl World {
             hosts: [host, to_host.unwrap_or(NONE)],
             listener: (NONE, 0),
             events: 0,
+            closed_first: [false; 2],
+            counted: [true, false],
+            shared: [Sharing::default(); 2],
         });
         self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let socket = &mut self.sockets[id];
         socket.local = Some(local);
-        socket.connection = connection;
-        socket.side = 0;
+        socket.attach(connection, 0);
         socket.state = State::SynSent;
         socket.attempt = Attempt::Started;
         if to_host.is_none() {
@@ -150,7 +165,14 @@ impl World {
     /// The next SYN goes out on the client's schedule (T22, T32): whole seconds, never microseconds.
     fn retry_syn(&mut self, connection: u32, attempt: u32, first: u64) {
         let next = attempt as usize + 1;
+        let client = self.connections[connection].sockets[0];
+        let tries = self.sockets.get(client).map_or(0, |socket| socket.syn_count);
         match SYN_SECONDS.get(next) {
+            Some(&seconds) if tries > 0 && (1 << (u32::from(tries) + 1).min(20)) - 1 <= seconds => {
+                // As many tries as the socket asked for, counted in the time that they take when it doubles.
+                let at = (first + seconds * SECOND_NS).max(self.now);
+                self.fail_attempt_at(connection, at, Errno::ETIMEDOUT, Excuse::Refused);
+            }
             Some(seconds) => {
                 let at = (first + seconds * SECOND_NS).max(self.now + 1);
                 let latency_ns = self.arrival(connection, 0) - self.now;
@@ -178,6 +200,10 @@ impl World {
             return;
         }
         let Some(listener) = self.find_listener(host, to, from) else {
+            if from == to {
+                self.connect_to_itself(connection);
+                return;
+            }
             let at = self.arrival(connection, 1);
             self.fail_attempt_at(connection, at, Errno::ECONNREFUSED, Excuse::Refused);
             return;
@@ -197,24 +223,42 @@ impl World {
         self.queue_connection_event(connection, at, EventKind::SynAck { connection });
     }
 
+    /// A SYN that comes back to the socket that sent it: a simultaneous open with itself (T8).
+    fn connect_to_itself(&mut self, connection: u32) {
+        let entry = &mut self.connections[connection];
+        let id = entry.sockets[0];
+        entry.sockets[1] = id;
+        let socket = &mut self.sockets[id];
+        socket.attach_to_itself();
+        socket.state = State::Connected;
+        self.wake(Object::Socket(id), Key::Any);
+    }
+
     /// The accepting side's socket: it has the listener's options (T36).
     fn make_server_side(&mut self, connection: u32, listener: u32, host: u32, local: SocketAddrV4) {
         let id = self.new_socket(host);
         let parent = &self.sockets[listener];
-        let (no_delay, reset_on_close) = (parent.no_delay, parent.reset_on_close);
+        let (no_delay, keep_alive, linger_s) = (parent.no_delay, parent.keep_alive, parent.linger_s);
+        let (shared, low_water, unsent_limit) =
+            (parent.shared, parent.receive_low_water, parent.unsent_limit);
         let (send, receive) = (parent.send_capacity, parent.receive_capacity);
         let socket = &mut self.sockets[id];
         socket.state = State::Connected;
         socket.attempt = Attempt::Known;
-        socket.connection = connection;
-        socket.side = 1;
+        socket.attach(connection, 1);
         socket.local = Some(local);
         socket.no_delay = no_delay;
-        socket.reset_on_close = reset_on_close;
+        socket.keep_alive = keep_alive;
+        socket.linger_s = linger_s;
+        socket.shared = shared;
+        socket.receive_low_water = low_water;
+        socket.unsent_limit = unsent_limit;
         socket.send_capacity = send;
         socket.receive_capacity = receive;
+        self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let entry = &mut self.connections[connection];
         entry.sockets[1] = id;
+        entry.counted[1] = true;
         entry.streams[1].holds_small = !no_delay;
         let stream = &mut entry.streams[0];
         stream.receive_capacity = receive;

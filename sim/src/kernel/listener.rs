@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use reactor::sys::{Accepted, Errno, Fd};
 
-use super::port::Half;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -29,7 +28,7 @@ pub(crate) struct Listener {
 
 const SOMAXCONN: u32 = 4096;
 
-/// T30, T31.
+/// T30, T31. A negative backlog, seen without its sign, is as large as any.
 fn admitted(kernel: Kernel, backlog: u32) -> u64 {
     let backlog = u64::from(backlog.min(SOMAXCONN));
     match kernel {
@@ -41,63 +40,6 @@ fn admitted(kernel: Kernel, backlog: u32) -> u64 {
 }
 
 impl World {
-    pub(crate) fn bind(&mut self, thread: u32, fd: Fd, address: SocketAddrV4) -> Result<(), Errno> {
-        self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
-        let host = self.sockets[id].host;
-        if self.sockets[id].local.is_some() || self.sockets[id].state != State::Closed {
-            return Err(Errno::EINVAL);
-        }
-        if !self.is_local(host, *address.ip()) {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        let port = match address.port() {
-            0 => self.ephemeral_port(host, Half::Odd).ok_or(Errno::EADDRINUSE)?,
-            port => port,
-        };
-        let address = SocketAddrV4::new(*address.ip(), port);
-        if self.conflicts(host, id, address) {
-            return Err(Errno::EADDRINUSE);
-        }
-        self.take_port(id, address);
-        Ok(())
-    }
-
-    fn take_port(&mut self, id: u32, address: SocketAddrV4) {
-        let host = self.sockets[id].host;
-        self.sockets[id].local = Some(address);
-        self.hosts[host as usize].ports.bind(address.port(), id, &self.work);
-    }
-
-    /// Gives back the port that bind(2) or listen(2) took.
-    pub(crate) fn release_port(&mut self, id: u32) {
-        let socket = &self.sockets[id];
-        let Some(address) = socket.local else { return };
-        self.hosts[socket.host as usize].ports.unbind(address.port(), id, &self.work);
-    }
-
-    pub(crate) fn is_local(&self, host: u32, ip: Ipv4Addr) -> bool {
-        ip.is_unspecified() || ip.is_loopback() || ip == self.hosts[host as usize].ip
-    }
-
-    /// T12 to T14: who may share a port.
-    fn conflicts(&self, host: u32, id: u32, address: SocketAddrV4) -> bool {
-        let socket = &self.sockets[id];
-        let others = self.hosts[host as usize].ports.holders(address.port(), &self.work);
-        others.iter().filter(|&&other| other != id).any(|&other| {
-            let other = &self.sockets[other];
-            let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
-            let overlap = theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
-            let shared = (socket.reuse_port && other.reuse_port)
-                || (socket.reuse_address && other.reuse_address && other.listener.is_none());
-            overlap && !shared
-        })
-    }
-
-    pub(crate) fn ephemeral_port(&mut self, host: u32, half: Half) -> Option<u16> {
-        self.hosts[host as usize].ports.next_ephemeral(half, &self.work)
-    }
-
     pub(crate) fn listen(&mut self, thread: u32, fd: Fd, backlog: u32) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
         let id = self.socket_behind(thread, fd)?;
@@ -109,32 +51,34 @@ impl World {
         if self.sockets[id].state != State::Closed {
             return Err(Errno::EINVAL);
         }
-        let host = self.sockets[id].host;
-        match self.sockets[id].local {
-            None => {
-                let port = self.ephemeral_port(host, Half::Odd).ok_or(Errno::EADDRINUSE)?;
-                self.take_port(id, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        if self.sockets[id].holds_port {
+            if self.is_listened_on(id) {
+                return Err(Errno::EADDRINUSE);
             }
-            Some(address) => {
-                let others = self.hosts[host as usize].ports.holders(address.port(), &self.work);
-                let taken = others.iter().filter(|&&other| other != id).any(|&other| {
-                    let other = &self.sockets[other];
-                    let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
-                    let overlap =
-                        theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
-                    let shared = self.sockets[id].reuse_port && other.reuse_port;
-                    other.listener.is_some() && overlap && !shared
-                });
-                if taken {
-                    return Err(Errno::EADDRINUSE);
-                }
-            }
+        } else {
+            let chosen = self.sockets[id].local.filter(|_| self.sockets[id].address_chosen);
+            let ip = chosen.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
+            let port = self.port_to_bind(self.sockets[id].host).ok_or(Errno::EADDRINUSE)?;
+            self.take_port(id, SocketAddrV4::new(ip, port));
         }
         let serial = self.next_serial();
         let socket = &mut self.sockets[id];
         socket.state = State::Listening;
         socket.listener = Some(Box::new(Listener { serial, limit, half_open: 0, queue: VecDeque::new() }));
         Ok(())
+    }
+
+    /// Whether another socket listens on the address that this one is bound to (T12).
+    fn is_listened_on(&self, id: u32) -> bool {
+        let socket = &self.sockets[id];
+        let Some(address) = socket.local else { return false };
+        let others = self.hosts[socket.host as usize].ports.holders(address.port(), &self.work);
+        others.iter().filter(|&&other| other != id).any(|&other| {
+            let other = &self.sockets[other];
+            let theirs = other.local.map_or(Ipv4Addr::UNSPECIFIED, |address| *address.ip());
+            let overlap = theirs == *address.ip() || theirs.is_unspecified() || address.ip().is_unspecified();
+            other.listener.is_some() && overlap && !(socket.shared.port && other.shared.port)
+        })
     }
 
     /// The listener that a SYN for this address reaches. Several listeners of one port share by hash on Linux and
@@ -222,6 +166,28 @@ impl World {
         Ok(Accepted { fd, peer })
     }
 
+    /// accept4(2) with other flags than the loop's: on macOS the mode comes from the listener, as with accept(2) (T36).
+    pub(crate) fn accept_flagged(
+        &mut self,
+        thread: u32,
+        fd: Fd,
+        non_blocking: bool,
+        bad_flags: bool,
+    ) -> Result<Fd, Errno> {
+        let listener = self.object(thread, fd)?;
+        if bad_flags {
+            return Err(Errno::EINVAL);
+        }
+        let accepted = self.accept(thread, fd)?.fd;
+        let inherits = self.kernel_of(thread) == Kernel::Macos;
+        let blocking = if inherits { self.descriptions.is_blocking(listener) } else { !non_blocking };
+        if blocking {
+            let object = self.object(thread, accepted)?;
+            self.descriptions.set_blocking(object, true);
+        }
+        Ok(accepted)
+    }
+
     fn take_queued(&mut self, id: u32) -> u32 {
         let listener = self.sockets[id].listener.as_mut().expect("it listens");
         listener.queue.pop_front().expect("a connection is queued")
@@ -239,7 +205,6 @@ impl World {
     /// Stops listening: every queued connection is reset (T42).
     pub(crate) fn close_listener(&mut self, id: u32) {
         let Some(listener) = self.sockets[id].listener.take() else { return };
-        self.release_port(id);
         for socket in listener.queue {
             self.work.add(1);
             self.excuse_socket(socket, Excuse::ListenerClosed);

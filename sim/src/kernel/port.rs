@@ -1,12 +1,13 @@
 //! The ports of a host: who holds which, and which is the next free one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::address::TimeWait;
 use crate::number_set::NumberSet;
 use crate::work::WorkCount;
 
 /// First and one past the last ephemeral port: Linux's default range.
-const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+const EPHEMERAL: (u16, u16) = (32_768, 61_000);
 
 /// What a port is wanted for; each prefers its own half of the range (T4).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -21,11 +22,15 @@ pub(crate) enum Half {
 pub(crate) struct Ports {
     /// Sockets that hold a port by bind or listen.
     bound: BTreeMap<u16, Vec<u32>>,
-    /// Ports of connections made from here, with their counts.
+    /// Ports of connections that have an end here, and of remembered ones, with their counts.
     connections: BTreeMap<u16, u32>,
     /// The even and the odd ports that are in either of these, halved.
     taken: [NumberSet; 2],
+    /// First and one past the last port that the kernel chooses by itself.
+    range: (u16, u16),
     next: u16,
+    /// Connections that are over and keep their addresses, the oldest first (T6).
+    pub(crate) time_wait: VecDeque<TimeWait>,
 }
 
 impl Default for Ports {
@@ -34,7 +39,9 @@ impl Default for Ports {
             bound: BTreeMap::new(),
             connections: BTreeMap::new(),
             taken: Default::default(),
+            range: EPHEMERAL,
             next: EPHEMERAL.0,
+            time_wait: VecDeque::new(),
         }
     }
 }
@@ -85,6 +92,17 @@ impl Ports {
         }
     }
 
+    /// The ports that the kernel chooses from by itself.
+    pub(crate) fn range(&self) -> std::ops::Range<u16> {
+        self.range.0..self.range.1
+    }
+
+    /// Whether some connection has an end at this port, or is remembered there.
+    pub(crate) fn has_connections(&self, port: u16, work: &WorkCount) -> bool {
+        work.descend(self.connections.len());
+        self.connections.contains_key(&port)
+    }
+
     fn take(&mut self, port: u16) {
         self.taken[usize::from(port % 2)].insert(usize::from(port / 2));
     }
@@ -98,7 +116,7 @@ impl Ports {
     /// The next free ephemeral port: one of the other half only where none is left in this one (T4), and none where both
     /// are taken (T5).
     pub(crate) fn next_ephemeral(&mut self, half: Half, work: &WorkCount) -> Option<u16> {
-        let (first, end) = EPHEMERAL;
+        let (first, end) = self.range;
         let preferred = half as u16;
         let port = [preferred, 1 - preferred].into_iter().find_map(|parity| {
             let found = |start: u16, end: u16| {
@@ -141,7 +159,7 @@ mod tests {
         while connect(&mut ports).is_some() {
             left += 1;
         }
-        assert_eq!(left, half - 1 - 1);
+        assert_eq!(left, half - 1);
         ports.disconnect(40_001, &WorkCount::default());
         assert_eq!(connect(&mut ports), Some(40_001));
     }

@@ -25,6 +25,8 @@ pub(crate) struct Process {
     pub(crate) limit: usize,
     /// The limit outside of faults.
     pub(crate) limit_at_rest: usize,
+    /// SIGPIPEs that it has got (T63).
+    pub(crate) pipe_signals: u64,
 }
 
 impl Process {
@@ -37,6 +39,7 @@ impl Process {
             taken,
             limit,
             limit_at_rest: limit,
+            pipe_signals: 0,
         }
     }
 

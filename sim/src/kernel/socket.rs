@@ -2,9 +2,11 @@
 
 use std::net::SocketAddrV4;
 
-use reactor::sys::{EpollMask, Errno, Family, Fd, SocketOption};
+use reactor::sys::{EpollMask, Errno, Family, Fd};
 
+use super::address::Sharing;
 use super::listener::Listener;
+use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
 use super::watch::Watchers;
 use super::{NONE, Object, cost};
 use crate::fault::FaultKind;
@@ -52,11 +54,27 @@ pub(crate) struct Socket {
     pub(crate) connection: u32,
     /// 0 for the side that connected, 1 for the side that accepted.
     pub(crate) side: u8,
+    /// The stream that it receives on: the other one, unless it is connected to itself (T8).
+    incoming: u8,
+    /// What getsockname(2) tells; it stays when the port has gone (T80).
     pub(crate) local: Option<SocketAddrV4>,
-    pub(crate) reuse_address: bool,
-    pub(crate) reuse_port: bool,
+    /// bind(2) or listen(2) holds the port of `local`.
+    pub(crate) holds_port: bool,
+    /// bind(2) named the port: it stays when a connection or a listener ends (T41).
+    pub(crate) port_chosen: bool,
+    /// bind(2) named the address.
+    pub(crate) address_chosen: bool,
+    pub(crate) shared: Sharing,
     pub(crate) no_delay: bool,
-    pub(crate) reset_on_close: bool,
+    pub(crate) keep_alive: bool,
+    /// `SO_LINGER` with its seconds: none is off, zero resets (T75, T76).
+    pub(crate) linger_s: Option<u32>,
+    /// `TCP_SYNCNT`; zero leaves it to the system (T22).
+    pub(crate) syn_count: u8,
+    /// Fewer readable bytes than this are none (T52).
+    pub(crate) receive_low_water: u64,
+    /// This many bytes that have not been sent make it unwritable (T56).
+    pub(crate) unsent_limit: u64,
     pub(crate) send_capacity: u64,
     pub(crate) receive_capacity: u64,
     pub(crate) listener: Option<Box<Listener>>,
@@ -72,14 +90,28 @@ impl Socket {
 
     #[inline]
     pub(crate) fn incoming(&self) -> usize {
-        1 - usize::from(self.side)
+        usize::from(self.incoming)
+    }
+
+    /// Whether both ends of its connection are its own (T8).
+    pub(crate) fn is_its_own_peer(&self) -> bool {
+        self.incoming == self.side
+    }
+
+    /// Takes a side of a connection.
+    pub(crate) fn attach(&mut self, connection: u32, side: u8) {
+        self.connection = connection;
+        self.side = side;
+        self.incoming = 1 - side;
+    }
+
+    /// What it sends comes back to it (T8).
+    pub(crate) fn attach_to_itself(&mut self) {
+        self.incoming = self.side;
     }
 }
 
-/// The kernel's smallest buffers (T54).
-const SEND_CAPACITY_MIN: u64 = 4_608;
-const RECEIVE_CAPACITY_MIN: u64 = 2_304;
-const CAPACITY_MAX: u64 = 8 << 20;
+/// As large as a buffer is where nothing is drawn.
 const CAPACITY_DEFAULT: u64 = 256 << 10;
 
 impl World {
@@ -109,11 +141,18 @@ impl World {
             write_knotes: 0,
             connection: NONE,
             side: 0,
+            incoming: 1,
             local: None,
-            reuse_address: false,
-            reuse_port: false,
+            holds_port: false,
+            port_chosen: false,
+            address_chosen: false,
+            shared: Sharing::default(),
             no_delay: false,
-            reset_on_close: false,
+            keep_alive: false,
+            linger_s: None,
+            syn_count: 0,
+            receive_low_water: 1,
+            unsent_limit: u64::MAX,
             send_capacity,
             receive_capacity,
             listener: None,
@@ -141,46 +180,6 @@ impl World {
     pub(crate) fn change_send_capacity(&mut self, id: u32) {
         let host = self.sockets[id].host;
         self.sockets[id].send_capacity = self.draw_capacity(host, SEND_CAPACITY_MIN);
-    }
-
-    pub(crate) fn socket_option(&mut self, thread: u32, fd: Fd, option: SocketOption) -> Result<(), Errno> {
-        self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
-        let kernel = self.kernel_of(thread);
-        let socket = &mut self.sockets[id];
-        let over = socket.receive_shut && socket.send_shut;
-        if kernel == super::Kernel::Macos && over {
-            return Err(Errno::EINVAL);
-        }
-        match option {
-            SocketOption::ReuseAddress(on) => socket.reuse_address = on,
-            SocketOption::ReusePort(on) => socket.reuse_port = on,
-            SocketOption::NoDelay(on) => {
-                socket.no_delay = on;
-                let (connection, outgoing) = (socket.connection, socket.outgoing());
-                if connection != NONE {
-                    self.connections[connection].streams[outgoing].holds_small = !on;
-                    self.transmit(connection, outgoing);
-                }
-            }
-            SocketOption::ResetOnClose(on) => socket.reset_on_close = on,
-            SocketOption::V6Only(_) => return Err(Errno::ENOPROTOOPT),
-            SocketOption::KeepAlive(_) => {}
-            SocketOption::Congestion(_) if kernel == super::Kernel::Macos => return Err(Errno::ENOPROTOOPT),
-            SocketOption::Congestion(_) => {}
-            SocketOption::SendBufferBytes(bytes) => {
-                socket.send_capacity = buffer_capacity(kernel, bytes, SEND_CAPACITY_MIN);
-            }
-            SocketOption::ReceiveBufferBytes(bytes) => {
-                socket.receive_capacity = buffer_capacity(kernel, bytes, RECEIVE_CAPACITY_MIN);
-                let (connection, incoming, capacity) =
-                    (socket.connection, socket.incoming(), socket.receive_capacity);
-                if connection != NONE {
-                    self.connections[connection].streams[incoming].receive_capacity = capacity;
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn socket_name(&mut self, thread: u32, fd: Fd) -> Result<SocketAddrV4, Errno> {
@@ -224,12 +223,25 @@ impl World {
         }
     }
 
-    /// The one-third rule (T56): free space is at least half of what is queued.
+    /// The one-third rule (T56): free space is at least half of what is queued, and not too much of that is unsent.
     #[inline]
     pub(crate) fn is_writable(&mut self, id: u32) -> bool {
         let room = self.room(id);
-        let queued = self.sockets[id].send_capacity.saturating_sub(room);
-        room > 0 && room >= queued / 2
+        let socket = &self.sockets[id];
+        let queued = socket.send_capacity.saturating_sub(room);
+        room > 0
+            && room >= queued / 2
+            && (socket.unsent_limit == u64::MAX || self.unsent(id) < socket.unsent_limit)
+    }
+
+    /// Bytes that were written and have not been sent.
+    #[cold]
+    fn unsent(&self, id: u32) -> u64 {
+        let socket = &self.sockets[id];
+        self.connections.get(socket.connection).map_or(0, |connection| {
+            let stream = &connection.streams[socket.outgoing()];
+            stream.written.saturating_sub(stream.sent)
+        })
     }
 
     /// The event bits of a socket, as tcp_poll computes them; finding no room arms the shortage flag (M5).
@@ -252,7 +264,7 @@ impl World {
             return mask;
         }
         let always_out = socket.send_shut || socket.state == State::Closed;
-        if self.readable(id) > 0 {
+        if self.readable(id) >= self.sockets[id].receive_low_water {
             mask |= EpollMask::IN;
         }
         if always_out || self.is_writable(id) {
@@ -263,10 +275,4 @@ impl World {
         }
         mask
     }
-}
-
-/// Linux doubles what was asked for (T54).
-fn buffer_capacity(kernel: super::Kernel, asked_bytes: u32, minimum: u64) -> u64 {
-    let asked = u64::from(asked_bytes);
-    if kernel.is_bsd() { asked.clamp(1, CAPACITY_MAX) } else { (asked * 2).clamp(minimum, CAPACITY_MAX) }
 }

@@ -175,7 +175,7 @@ impl Stream {
     #[inline]
     pub(crate) fn owes_window_update(&self) -> bool {
         let open = self.read + self.receive_capacity;
-        open.saturating_sub(self.window_told) >= (self.receive_capacity / 2).max(1)
+        open.saturating_sub(self.window_told) >= (self.receive_capacity / 4).max(1)
     }
 
     /// Appends bytes.
@@ -192,6 +192,13 @@ impl Stream {
         if self.read == self.written {
             self.ring.release(pool);
         }
+        length
+    }
+
+    /// As [`Stream::read_into`], and leaves the bytes where they are.
+    pub(crate) fn peek_into(&self, buffer: &mut [u8]) -> usize {
+        let length = buffer.len().min(usize::try_from(self.readable()).unwrap_or(usize::MAX));
+        self.ring.read(self.read, &mut buffer[..length]);
         length
     }
 

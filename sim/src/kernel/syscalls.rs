@@ -228,8 +228,15 @@ impl Syscalls for SimSyscalls {
     fn connect(&mut self, fd: Fd, address: &SocketAddr) -> Result<(), Errno> {
         let address = SimSyscalls::v4(address)?;
         let arguments = [word_of_address(address), 0];
-        let carry_out = |world: &mut World, thread| world.connect(thread, fd, address);
-        self.call(CallKind::Connect, fd.as_raw(), arguments, carry_out, nothing)
+        loop {
+            let carry_out = |world: &mut World, thread| world.connect(thread, fd, address);
+            let result = self.call(CallKind::Connect, fd.as_raw(), arguments, carry_out, nothing);
+            let under_way = matches!(result, Err(Errno::EINPROGRESS | Errno::EALREADY));
+            // Only scripts have descriptors in blocking mode: they wait for the end of the attempt.
+            if !under_way || !self.is_blocking(fd) || !self.pass_to_next_event() {
+                return result;
+            }
+        }
     }
 
     fn getsockname(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
@@ -274,7 +281,10 @@ impl Syscalls for SimSyscalls {
     }
 
     fn close(&mut self, fd: Fd) -> Result<(), Errno> {
-        self.call(CallKind::Close, fd.as_raw(), [0; 2], |world, thread| world.close(thread, fd), nothing)
+        let carry_out = |world: &mut World, thread| world.close(thread, fd);
+        let result = self.call(CallKind::Close, fd.as_raw(), [0; 2], carry_out, nothing);
+        while !self.world.has_lingered() && self.pass_to_next_event() {}
+        result
     }
 
     fn readiness(&self) -> Readiness {
@@ -392,6 +402,24 @@ impl Syscalls for SimSyscalls {
 }
 
 impl SimSyscalls {
+    /// Whether calls on this descriptor wait.
+    pub(crate) fn is_blocking(&self, fd: Fd) -> bool {
+        let mut world = self.world.enter(self.thread);
+        let object = world.process_of(self.thread.0).get(fd);
+        object.is_some_and(|object| world.descriptions.is_blocking(object))
+    }
+
+    /// Lets time pass until something has happened; false if nothing is ever going to.
+    pub(crate) fn pass_to_next_event(&self) -> bool {
+        let mut world = self.world.enter(self.thread);
+        let Some(next) = world.next_event_time() else { return false };
+        let thread = &mut world.threads[self.thread.0 as usize];
+        thread.local = thread.local.max(next);
+        drop(world);
+        drop(self.world.enter(self.thread));
+        true
+    }
+
     fn leave_at_point(&self, world: &mut RefMut<'_, World>) {
         // Entering has already delivered what was due and given actors their chance.
         let thread = self.thread.0 as usize;

@@ -44,6 +44,11 @@ impl World {
                 return Ok(count);
             }
         }
+        self.receive_end(thread, fd, id)
+    }
+
+    /// What recv(2) answers when nothing is queued: the end, the pending error once, or that it would wait.
+    pub(crate) fn receive_end(&mut self, thread: u32, fd: Fd, id: u32) -> Result<usize, Errno> {
         let kernel = self.kernel_of(thread);
         let socket = &mut self.sockets[id];
         let fin_first = socket.fin_received && !kernel.is_bsd();
@@ -197,6 +202,10 @@ impl World {
         let data = end.min(stream.written) > stream.arrived;
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
+            if end > stream.written {
+                entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+            }
+            let stream = &mut entry.streams[side];
             if data || receiver != NONE {
                 // Nobody is there to take it: a reset comes back (T62, T77).
                 stream.cut = true;
@@ -239,6 +248,8 @@ impl World {
         let fin = stream.fin_arrived();
         let socket = &mut self.sockets[receiver];
         if fin {
+            let entry = &mut self.connections[connection];
+            entry.closed_first[1 - side] = entry.streams[1 - side].finished;
             socket.fin_received = true;
             socket.receive_shut = true;
         }

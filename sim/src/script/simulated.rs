@@ -1,6 +1,7 @@
 //! The wide calls on the simulated kernel. What the kernel does not have yet answers `Unsupported`.
 
 mod descriptors;
+mod sockets;
 
 use std::net::SocketAddr;
 
@@ -25,7 +26,7 @@ pub fn synchronous(kernel: Kernel) -> SimSyscalls {
 
 impl Probe for SimSyscalls {
     fn sleep(&mut self, ns: u64) {
-        let _ = ns;
+        self.pass_time(ns);
     }
 
     fn dup(&mut self, fd: Fd) -> Answer<Fd> {
@@ -37,8 +38,7 @@ impl Probe for SimSyscalls {
     }
 
     fn socket_of(&mut self, kind: SocketKind) -> Answer<Fd> {
-        let _ = kind;
-        Err(Errno::Unsupported)
+        self.tcp_socket(kind)
     }
 
     fn socketpair(&mut self) -> Answer<(Fd, Fd)> {
@@ -46,40 +46,34 @@ impl Probe for SimSyscalls {
     }
 
     fn accept_wide(&mut self, fd: Fd, non_blocking: bool, bad_flags: bool) -> Answer<Fd> {
-        let _ = (fd, non_blocking, bad_flags);
-        Err(Errno::Unsupported)
+        self.accept_with(fd, non_blocking, bad_flags)
     }
 
     fn bind_malformed(&mut self, fd: Fd, wrong_family: bool) -> Answer<()> {
-        let _ = (fd, wrong_family);
-        Err(Errno::Unsupported)
+        self.bind_wrongly(fd, wrong_family)
     }
 
     fn listen_wide(&mut self, fd: Fd, backlog: i32) -> Answer<()> {
-        let _ = (fd, backlog);
-        Err(Errno::Unsupported)
+        self.listen_with(fd, backlog)
     }
 
     fn disconnect(&mut self, fd: Fd) -> Answer<()> {
-        let _ = fd;
-        Err(Errno::Unsupported)
+        self.disconnect_socket(fd)
     }
 
     fn getpeername(&mut self, fd: Fd) -> Answer<SocketAddr> {
-        let _ = fd;
-        Err(Errno::Unsupported)
+        self.name_of_peer(fd)
     }
 
     fn shutdown_wide(&mut self, fd: Fd, how: i32) -> Answer<()> {
-        let _ = (fd, how);
-        Err(Errno::Unsupported)
+        self.shutdown_with(fd, how)
     }
 
     fn option(&mut self, fd: Fd, option: WideOption) -> Answer<i64> {
         match option {
             WideOption::NonBlocking => self.is_non_blocking(fd),
             WideOption::CloseOnExec => self.is_closed_on_exec(fd),
-            _ => Err(Errno::Unsupported),
+            _ => self.read_option(fd, option),
         }
     }
 
@@ -87,38 +81,36 @@ impl Probe for SimSyscalls {
         match option {
             WideOption::NonBlocking => self.set_non_blocking(fd, value != 0),
             WideOption::CloseOnExec => self.set_closed_on_exec(fd, value != 0),
-            _ => Err(Errno::Unsupported),
+            _ => self.write_option(fd, option, value),
         }
     }
 
     fn recv_wide(&mut self, fd: Fd, length: usize, flags: MessageFlags) -> Answer<Vec<u8>> {
-        let _ = (fd, length, flags);
-        Err(Errno::Unsupported)
+        self.recv_with(fd, length, flags)
     }
 
     fn send_wide(&mut self, fd: Fd, bytes: &[u8], flags: MessageFlags) -> Answer<usize> {
-        let _ = (fd, bytes, flags);
-        Err(Errno::Unsupported)
+        self.send_with(fd, bytes, flags)
     }
 
     fn writev(&mut self, fd: Fd, segments: i32, length: usize) -> Answer<usize> {
-        let _ = (fd, segments, length);
-        Err(Errno::Unsupported)
+        self.write_vectored(fd, segments, length)
     }
 
     fn sendmsg_wide(&mut self, fd: Fd, segments: usize, length: usize) -> Answer<usize> {
-        let _ = (fd, segments, length);
-        Err(Errno::Unsupported)
+        self.send_vectored(fd, segments, length)
     }
 
     fn read(&mut self, fd: Fd, length: usize) -> Answer<Vec<u8>> {
-        let _ = (fd, length);
-        Err(Errno::Unsupported)
+        if self.is_socket(fd) { self.read_socket(fd, length) } else { Err(Errno::Unsupported) }
     }
 
     fn write(&mut self, fd: Fd, bytes: &[u8]) -> Answer<usize> {
-        let _ = (fd, bytes);
-        Err(Errno::Unsupported)
+        if self.is_socket(fd) {
+            self.send_with(fd, bytes, MessageFlags::empty())
+        } else {
+            Err(Errno::Unsupported)
+        }
     }
 
     fn send_descriptor(&mut self, fd: Fd, passed: Fd) -> Answer<()> {
@@ -230,7 +222,7 @@ impl Probe for SimSyscalls {
     }
 
     fn pipe_signals(&mut self) -> u64 {
-        0
+        self.take_pipe_signals()
     }
 
     fn interrupt(&mut self, ticket: &Ticket) -> Answer<()> {
