@@ -51,6 +51,8 @@
 
 pub mod driver;
 pub mod expect;
+#[cfg(target_os = "linux")]
+pub mod live;
 pub mod parse;
 pub mod probe;
 mod simulated;

@@ -77,6 +77,18 @@ fn verdict(result: Result<(), Failure>) -> Verdict {
     result.map_or_else(Verdict::Failed, |()| Verdict::Passed)
 }
 
+#[cfg(target_os = "linux")]
+fn run_live(script: &Script, host: Ipv4Addr) -> Verdict {
+    if !script.needs.is_empty() {
+        return Verdict::Skipped(format!("it needs {}", script.needs.join(", ")));
+    }
+    match super::live::Live::new() {
+        Ok(mut probe) => verdict(Driver::new(&mut probe, host).run(script)),
+        Err(error) => Verdict::Skipped(format!("the live kernel cannot be probed: {error}")),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
 fn run_live(_: &Script, _: Ipv4Addr) -> Verdict {
-    Verdict::Skipped("the live kernel cannot be probed yet".to_owned())
+    Verdict::Skipped("this machine does not run Linux".to_owned())
 }

@@ -1,0 +1,98 @@
+//! Signals: SIGPIPE is counted, SIGUSR2 interrupts a wait, SIGUSR1 is ignored.
+
+#![allow(unsafe_code, reason = "system calls")]
+
+use std::mem;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::c_int;
+
+use super::{Answer, check};
+
+/// What interrupts a wait.
+pub(super) const INTERRUPT: c_int = libc::SIGUSR2;
+
+/// What the process ignores.
+const IGNORED: c_int = libc::SIGUSR1;
+
+/// SIGPIPEs since the number was last taken.
+static PIPE_SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: c_int) {
+    PIPE_SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+extern "C" fn nothing(_: c_int) {}
+
+/// The handlers of a script. Dropping it puts back what was there.
+#[derive(Debug)]
+pub(super) struct Handlers {
+    _before: [Replaced; 3],
+}
+
+impl Handlers {
+    pub(super) fn install() -> Answer<Handlers> {
+        let counting = count as *const () as libc::sighandler_t;
+        let empty = nothing as *const () as libc::sighandler_t;
+        PIPE_SIGNALS.store(0, Ordering::Relaxed);
+        Ok(Handlers {
+            _before: [
+                // Programs in Rust ignore SIGPIPE, which would hide one.
+                Replaced::replace(libc::SIGPIPE, counting)?,
+                Replaced::replace(INTERRUPT, empty)?,
+                Replaced::replace(IGNORED, libc::SIG_IGN)?,
+            ],
+        })
+    }
+
+    pub(super) fn pipe_signals(&self) -> u64 {
+        PIPE_SIGNALS.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A handler that was replaced.
+struct Replaced {
+    signal: c_int,
+    before: libc::sigaction,
+}
+
+impl std::fmt::Debug for Replaced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replaced").field("signal", &self.signal).finish_non_exhaustive()
+    }
+}
+
+impl Replaced {
+    /// With SA_RESTART: epoll_wait answers EINTR all the same (E44).
+    fn replace(signal: c_int, handler: libc::sighandler_t) -> Answer<Replaced> {
+        // SAFETY: all zeros is a valid sigaction: the default handler, no flags, an empty mask.
+        let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
+        action.sa_sigaction = handler;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: both are live; the handler is SIG_IGN or a function of this module that at most adds to an atomic
+        // number, which is allowed in a handler.
+        check(unsafe { libc::sigaction(signal, &raw const action, &raw mut before) })?;
+        Ok(Replaced { signal, before })
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // SAFETY: this puts back what the kernel gave.
+        unsafe { libc::sigaction(self.signal, &raw const self.before, ptr::null_mut()) };
+    }
+}
+
+pub(super) fn raise_ignored() -> Answer<()> {
+    // SAFETY: the signal is ignored by this process, which is the only one that gets it.
+    check(unsafe { libc::kill(libc::getpid(), IGNORED) })
+}
+
+/// Sends [`INTERRUPT`] to a thread of this process.
+pub(super) fn interrupt(thread: c_int) -> Answer<()> {
+    // SAFETY: takes numbers only. Even if the number now belongs to another thread of this process: the handler does
+    // nothing.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, INTERRUPT) };
+    check(if answer < 0 { -1 } else { 0 })
+}
