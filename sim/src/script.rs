@@ -55,7 +55,7 @@ pub mod expect;
 pub mod live;
 pub mod parse;
 pub mod probe;
-mod simulated;
+pub(crate) mod simulated;
 pub mod step;
 mod subject;
 pub mod verb;

@@ -32,6 +32,7 @@ use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
+use crate::script::simulated::StartedWait;
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
@@ -112,6 +113,8 @@ pub struct World {
     pub(crate) unixes: Slab<Unix>,
     pub(crate) files: Slab<File>,
     pub(crate) descriptions: Descriptions,
+    /// Waits that a script has started on other threads.
+    pub(crate) started_waits: Vec<StartedWait>,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
@@ -182,6 +185,7 @@ impl World {
             unixes: Slab::default(),
             files: Slab::default(),
             descriptions: Descriptions::default(),
+            started_waits: Vec::new(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),
@@ -309,6 +313,7 @@ impl World {
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
             EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
+            EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::LimitRises { host } => self.limit_rises_event(host),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];
@@ -673,6 +678,11 @@ impl SharedWorld {
         let process = &mut self.world.borrow_mut().hosts[host.0 as usize].process;
         process.limit = limit;
         process.limit_at_rest = limit;
+    }
+
+    /// Changes the world, between calls.
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
     }
 
     /// Looks at the world.

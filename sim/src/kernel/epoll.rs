@@ -17,7 +17,7 @@ use crate::slab::Slab;
 use crate::world::{Details, World};
 
 /// ERR and HUP are always of interest (E12).
-pub(super) const ALWAYS: EpollMask = EpollMask::ERR.union(EpollMask::HUP);
+pub(crate) const ALWAYS: EpollMask = EpollMask::ERR.union(EpollMask::HUP);
 /// `EPOLLEXCLUSIVE`.
 pub(crate) const EXCLUSIVE: EpollMask = EpollMask::from_bits_retain(1 << 28);
 /// `EPOLLWAKEUP`, which does nothing here.

@@ -13,6 +13,11 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Bytes between the offset and the end.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.offset)
+    }
+
     /// What follows the offset, at most `length` bytes.
     fn next(&self, length: usize) -> &[u8] {
         let rest = self.bytes.get(self.offset..).unwrap_or(&[]);

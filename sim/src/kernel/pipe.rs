@@ -53,6 +53,19 @@ impl Pipe {
         self.slots.iter().map(|slot| slot.bytes.len() - slot.read).sum()
     }
 
+    /// Bytes of free slots.
+    pub(crate) fn room(&self) -> usize {
+        (SLOTS - self.slots.len()) * PAGE_BYTES
+    }
+
+    pub(crate) fn has_reader(&self) -> bool {
+        self.reader.open
+    }
+
+    pub(crate) fn has_writer(&self) -> bool {
+        self.writer.open
+    }
+
     /// HUP without IN when the writer has gone and nothing is left (W10).
     pub(crate) fn reader_readiness(&self) -> EpollMask {
         let mut mask = EpollMask::empty();

@@ -78,6 +78,17 @@ impl Unix {
         self.queue.iter().map(|message| message.bytes.len() - message.read).sum()
     }
 
+    /// Room in the send buffer, in bytes of kernel memory.
+    pub(crate) fn room(&self) -> usize {
+        SEND_BUFFER_BYTES.saturating_sub(self.queued_bytes)
+    }
+
+    /// Which directions are shut: receiving, sending.
+    pub(crate) fn is_shut(&self) -> (bool, bool) {
+        (self.receive_shut, self.send_shut)
+    }
+
+    /// SO_ERROR.
     pub(crate) fn take_error(&mut self) -> Option<Errno> {
         self.error.take()
     }

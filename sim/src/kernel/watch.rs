@@ -116,11 +116,12 @@ impl World {
             Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
             Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
             Object::Epoll(epoll) => self.epolls.get_mut(epoll).map(|epoll| &mut epoll.watchers),
+            Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.watchers),
             Object::PipeReader(pipe) => self.pipes.get_mut(pipe).map(|pipe| &mut pipe.reader.watchers),
             Object::PipeWriter(pipe) => self.pipes.get_mut(pipe).map(|pipe| &mut pipe.writer.watchers),
             Object::Timerfd(timerfd) => self.timerfds.get_mut(timerfd).map(|timerfd| &mut timerfd.watchers),
             Object::Unix(unix) => self.unixes.get_mut(unix).map(|unix| &mut unix.watchers),
-            Object::Standard | Object::Kqueue(_) | Object::File(_) => None,
+            Object::Standard | Object::File(_) => None,
         }
     }
 

@@ -30,9 +30,8 @@ impl SimSyscalls {
         let set = self.world().enter(self.thread()).poll_begin(items);
         let asked = Asked { timeout_ns, arguments };
         let waited = self.wait_to_end(|calls, _| {
-            let wait = calls.wait(CallKind::Poll, -1, arguments, |world, thread| {
-                world.poll_wait(thread, set, asked)
-            })?;
+            let wait = calls
+                .wait(CallKind::Poll, -1, arguments, |world, thread| world.poll_wait(thread, set, asked))?;
             Ok(matches!(wait, Wait::Ready(_)).then_some(()))
         });
         let found = find(self);
@@ -40,11 +39,7 @@ impl SimSyscalls {
         waited.map(|()| found)
     }
 
-    pub(super) fn poll_entries(
-        &mut self,
-        entries: &[PollEntry],
-        timeout_ms: i32,
-    ) -> Answer<Vec<PollEntry>> {
+    pub(super) fn poll_entries(&mut self, entries: &[PollEntry], timeout_ms: i32) -> Answer<Vec<PollEntry>> {
         let mut items = Vec::new();
         let mut answer = entries.to_vec();
         let mut places = Vec::new();

@@ -15,10 +15,6 @@ fn two_numbers((first, second): &(Fd, Fd)) -> u64 {
     number(first) | number(second) << 32
 }
 
-fn length_of(bytes: &Vec<u8>) -> u64 {
-    bytes.len() as u64
-}
-
 impl SimSyscalls {
     pub(super) fn eventfd_with(&mut self, initial: u32, semaphore: bool) -> Answer<Fd> {
         if self.kernel().is_bsd() {
@@ -40,12 +36,7 @@ impl SimSyscalls {
         self.call(CallKind::TimerfdCreate, -1, [0; 2], World::timerfd_create, number)
     }
 
-    pub(super) fn timerfd_arm(
-        &mut self,
-        fd: Fd,
-        times: (i64, i64),
-        absolute: bool,
-    ) -> Answer<()> {
+    pub(super) fn timerfd_arm(&mut self, fd: Fd, times: (i64, i64), absolute: bool) -> Answer<()> {
         let arguments = [times.0.cast_unsigned(), times.1.cast_unsigned()];
         let carry_out = |world: &mut World, thread| world.timerfd_set(thread, fd, times, absolute);
         self.call(CallKind::TimerfdSettime, fd.as_raw(), arguments, carry_out, nothing)
@@ -79,7 +70,7 @@ impl SimSyscalls {
             return self.read_socket(fd, length);
         }
         let carry_out = |world: &mut World, thread| world.read_object(thread, fd, length);
-        self.call(CallKind::Read, fd.as_raw(), [length as u64, 0], carry_out, length_of)
+        self.call(CallKind::Read, fd.as_raw(), [length as u64, 0], carry_out, |bytes| bytes.len() as u64)
     }
 
     /// write(2) to anything.
