@@ -94,7 +94,7 @@ impl World {
         let entry = &self.sockets[id];
         let reads = asked.filter == WideFilter::Read;
         if let Some(listener) = &entry.listener {
-            let queued = if reads { listener.queue.len() as i64 } else { 0 };
+            let queued = if reads { i64::try_from(listener.queue.len()).unwrap_or(i64::MAX) } else { 0 };
             return (Found { data: queued, ..Found::default() }, queued > 0);
         }
         let (state, error) = (entry.state, entry.error);
