@@ -33,6 +33,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod conform;
 pub mod decision;
 mod event;
 pub mod fault;
@@ -40,6 +41,7 @@ pub mod guard;
 pub mod kernel;
 mod network;
 mod number_set;
+pub mod obligation;
 pub mod oracle;
 pub mod runner;
 pub mod schedule;
@@ -59,6 +61,7 @@ pub use decision::{Decisions, Domain, Ratio, Site};
 pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use kernel::Kernel;
 pub use kernel::syscalls::SimSyscalls;
+pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};

@@ -42,6 +42,7 @@ oracles! {
     Liveness "liveness" "once the trouble is over, everything owed completes in bounded time",
     ListenerKept "listener-kept" "a listener that nobody closed goes on listening",
     TurnError "turn-error" "no turn of a loop fails",
+    OwedEvent "owed-event" "the simulated kernel pays what it owes: events, edges of freed room, ends of waits",
     Panic "panic" "nothing panics",
     Determinism "determinism" "the same decisions give the same trace",
 }

@@ -14,6 +14,7 @@ use crate::decision::seed::Seed;
 use crate::fault::{FaultCounts, FaultSwitches};
 use crate::guard::Inside;
 use crate::kernel::Kernel;
+use crate::obligation::{Lapse, ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
 use crate::seam::Tamper;
 use crate::trace::TraceEntry;
@@ -41,6 +42,10 @@ pub struct RunOptions {
     pub switches: FaultSwitches,
     /// Whether the readable trace is kept.
     pub collect_trace: bool,
+    /// When the kernel checks what it owes.
+    pub obligations: ObligationCheck,
+    /// A debt of the kernel's that is forgotten on purpose, to show that the check sees it.
+    pub lapse: Option<Lapse>,
     /// A mistake made on purpose, to show that an oracle sees it.
     pub tamper: Option<Tamper>,
 }
@@ -81,6 +86,8 @@ pub struct Outcome {
     pub messages_of_clients: u64,
     /// The trouble it had.
     pub faults: FaultCounts,
+    /// What the kernel owed, if that was checked.
+    pub obligations: ObligationCounts,
     /// The readable trace, if it was kept.
     pub trace: Vec<TraceEntry>,
 }

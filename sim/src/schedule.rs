@@ -13,6 +13,7 @@ use crate::decision::{Domain, Site};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
+use crate::obligation::Lapse;
 use crate::script::probe::WideKevent;
 use crate::world::{Details, World};
 
@@ -212,6 +213,9 @@ impl World {
         entry.phase = Phase::Sleeping;
         entry.sleep = Some(Sleep { set, began, fires, interrupted: false, stalled: false, arguments });
         let serial = entry.serial;
+        if let Some(timeout_ns) = timeout_ns {
+            self.owe_end_of_wait(thread, began.saturating_add(timeout_ns));
+        }
         self.arm_timer(thread, fires);
         let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
         let signal = |details: &mut Details<'_>| details.draw("when the signal comes", most_ns);
@@ -273,6 +277,9 @@ impl World {
         }
         entry.timer_at = u64::MAX;
         let Some(sleep) = entry.sleep else { return };
+        if self.lapses(Lapse::SkipTimeouts) {
+            return;
+        }
         if sleep.fires <= self.now {
             self.resume(thread);
         } else {
@@ -342,6 +349,9 @@ impl World {
     /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39). Linux wakes the one that
     /// came last. Answers whether anybody slept.
     pub(crate) fn wake_one_sleeper(&mut self, set: Object) -> bool {
+        if self.lapses(Lapse::LeaveSleepers) {
+            return false;
+        }
         let Some(sleepers) = self.sleepers(set) else { return false };
         let mut place = sleepers.len();
         while place > 0 {

@@ -11,6 +11,7 @@ use crate::decision::Decisions;
 use crate::decision::seed::{Seed, mix, seed_of_run};
 use crate::fault::FaultKind;
 use crate::kernel::Kernel;
+use crate::obligation::{ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
 use crate::runner::{Failure, FailureBlock, Input, Outcome, RunOptions, run};
 use crate::weather::Weather;
@@ -20,6 +21,9 @@ pub use effect::FaultTally;
 
 /// How often, by default, a run of a sweep is made twice: one in this many.
 pub const SAMPLE_EVERY: u64 = 100;
+
+/// How often a run of a sweep checks what its kernel owes: one in this many.
+pub const OBLIGATIONS_EVERY: u64 = 16;
 
 /// Which runs to make.
 #[derive(Clone, Debug)]
@@ -60,6 +64,9 @@ impl Sweep {
     /// The options of a run: in a stratified sweep each takes the next cell of workload, kernel and weather.
     pub fn options_of(&self, index: u64) -> RunOptions {
         let mut options = self.options.clone();
+        if index.is_multiple_of(OBLIGATIONS_EVERY) && options.obligations == ObligationCheck::InDebugBuilds {
+            options.obligations = ObligationCheck::Always;
+        }
         if self.stratified {
             let mut cell = index;
             options.workload = Some(deal(&mut cell, options.workload, &WorkloadKind::ALL));
@@ -110,6 +117,8 @@ pub struct Summary {
     pub virtual_ns: u128,
     /// What was had of each kind of fault, in the order of [`FaultKind::ALL`].
     pub faults: Vec<FaultTally>,
+    /// What the kernel owed in the runs that checked it.
+    pub obligations: ObligationCounts,
     /// The hash of each run that was made, with its index and its seed, in the order of the indexes.
     pub hashes: Vec<(u64, Seed, u64)>,
     /// The hashes of the runs, combined in the order of their indexes.
@@ -127,6 +136,7 @@ impl Summary {
             messages: 0,
             virtual_ns: 0,
             faults: FaultKind::ALL.iter().map(|&kind| FaultTally::new(kind)).collect(),
+            obligations: ObligationCounts::default(),
             hashes: Vec::new(),
             trace_hash: 0,
             interrupted: false,
@@ -157,6 +167,7 @@ impl Summary {
         self.calls += outcome.steps;
         self.messages += outcome.messages;
         self.virtual_ns += u128::from(outcome.virtual_ns);
+        self.obligations.add(outcome.obligations);
         for tally in &mut self.faults {
             tally.add(index, &outcome);
         }

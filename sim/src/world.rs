@@ -31,6 +31,7 @@ use crate::kernel::timerfd::Timerfd;
 use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
+use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
 use crate::script::simulated::StartedWait;
 use crate::slab::Slab;
@@ -60,6 +61,10 @@ pub struct WorldOptions {
     pub buffer_bytes: Option<u64>,
     /// Descriptors of a process, the three standard ones included.
     pub descriptor_limit: usize,
+    /// Whether the kernel checks what it owes.
+    pub obligations: ObligationCheck,
+    /// A debt that is forgotten on purpose, to show that the check sees it.
+    pub lapse: Option<Lapse>,
     /// Whether readable lines are kept, for [`SharedWorld::take_trace`].
     pub collect_trace: bool,
 }
@@ -74,6 +79,8 @@ impl Default for WorldOptions {
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
+            obligations: ObligationCheck::Never,
+            lapse: None,
             collect_trace: false,
         }
     }
@@ -97,6 +104,7 @@ pub struct World {
     pub(crate) swarm: Swarm,
     pub(crate) faults: FaultCounts,
     pub(crate) trace: Trace,
+    pub(crate) ledger: Option<Box<Ledger>>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) run_queue: RunQueue,
@@ -165,6 +173,7 @@ impl World {
         }
         World {
             trace: Trace::new(options.collect_trace),
+            ledger: options.obligations.is_on().then(Box::default),
             options,
             now: 0,
             decisions,
@@ -457,7 +466,10 @@ impl SharedWorld {
             let event = world.events.next_time();
             let runnable = world.next_runnable();
             let next = match (event, runnable) {
-                (None, None) => return Step::Idle,
+                (None, None) => {
+                    world.audit_idle();
+                    return Step::Idle;
+                }
                 (Some(time), None) | (None, Some(time)) => time,
                 (Some(event), Some(runnable)) => event.min(runnable),
             };
@@ -638,6 +650,16 @@ impl SharedWorld {
     /// How often each kind of fault happened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.world.borrow().faults.clone()
+    }
+
+    /// How what the kernel owed came and went; nothing where it is not checked.
+    pub fn obligation_counts(&self) -> ObligationCounts {
+        self.world.borrow().ledger.as_ref().map(|ledger| ledger.counts).unwrap_or_default()
+    }
+
+    /// Looks at everything that the kernel owes; a forgotten debt is a violation.
+    pub fn audit_obligations(&self) {
+        self.world.borrow_mut().audit_all();
     }
 
     /// What the run drew from its weather.

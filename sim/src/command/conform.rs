@@ -1,25 +1,48 @@
 //! `sim conform`: the simulated kernel against the live one.
 
+mod files;
+#[cfg(target_os = "linux")]
+mod generated;
+
 use std::io::{self, BufWriter, Write};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::Args;
-use sim::script::{Script, Subject, Verdict};
+use sim::conform::explained;
+use sim::decision::seed::Seed;
+use sim::script::Subject;
 
 use super::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Script files; see the documentation of `sim::script` for the language
+    /// Script files; without any, scripts are generated. See the documentation of `sim::script` for the language
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Only this kernel: live, linux, freebsd or macos
-    #[arg(long, value_name = "KERNEL", value_parser = parse_subject)]
+    /// Files only on this kernel: live, linux, freebsd or macos
+    #[arg(long, value_name = "KERNEL", value_parser = parse_subject, requires = "files")]
     on: Option<Subject>,
     /// Lists the verbs of scripts
     #[arg(long)]
     verbs: bool,
+    /// Lists the differences that have a reason
+    #[arg(long)]
+    explained: bool,
+    /// How many scripts to generate [default: 10000]
+    #[arg(long, value_name = "N", value_parser = super::run::parse_runs, conflicts_with = "files")]
+    runs: Option<u64>,
+    /// Goes on generating for so many minutes
+    #[arg(long, value_name = "M", value_parser = super::run::parse_runs, conflicts_with_all = ["runs", "files"])]
+    minutes: Option<u64>,
+    /// Seed of the first generated script: decimal, 0x and hex digits, or a 40-digit commit hash
+    #[arg(long, value_name = "S", default_value = "0x0000000000000000", allow_hyphen_values = true)]
+    seed: Seed,
+    /// Prints one JSON object per unexplained difference, and a summary object
+    #[arg(long)]
+    json: bool,
+    /// Where the shrunk scripts of unexplained differences are written
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 fn parse_subject(text: &str) -> Result<Subject, String> {
@@ -27,47 +50,26 @@ fn parse_subject(text: &str) -> Result<Subject, String> {
 }
 
 pub(super) fn conform(arguments: &Arguments) -> Result<u8, Trouble> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    if arguments.verbs {
-        for verb in sim::script::verb::Verb::ALL {
-            writeln!(out, "{:<60} {}", verb.usage(), verb.says())?;
+    if arguments.verbs || arguments.explained {
+        let mut out = BufWriter::new(io::stdout().lock());
+        if arguments.verbs {
+            for verb in sim::script::verb::Verb::ALL {
+                writeln!(out, "{:<60} {}", verb.usage(), verb.says())?;
+            }
+        }
+        if arguments.explained {
+            write!(out, "{}", explained::table())?;
         }
         out.flush()?;
         return Ok(0);
     }
-    let mut scripts = Vec::new();
-    for file in &arguments.files {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Trouble::InputOutput(format!("{}: {error}", file.display())))?;
-        let script =
-            Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", file.display())))?;
-        scripts.push((file, script));
+    if !arguments.files.is_empty() {
+        return files::run(arguments);
     }
-    let mut failed = 0;
-    for (index, (file, script)) in scripts.iter().enumerate() {
-        let host = host_of(index);
-        for subject in Subject::ALL {
-            if arguments.on.is_some_and(|on| on != subject) || !subject.concerns(script) {
-                continue;
-            }
-            match subject.run(script, host) {
-                Verdict::Passed => writeln!(out, "ok       {:<8} {}", subject.name(), file.display())?,
-                Verdict::Skipped(reason) => {
-                    writeln!(out, "skipped  {:<8} {}: {reason}", subject.name(), file.display())?;
-                }
-                Verdict::Failed(failure) => {
-                    failed += 1;
-                    writeln!(out, "FAILED   {:<8} {}: {failure}", subject.name(), file.display())?;
-                }
-            }
-        }
-    }
-    out.flush()?;
-    Ok(u8::from(failed > 0))
-}
-
-/// An address of its own for each script.
-fn host_of(index: usize) -> Ipv4Addr {
-    let [_, high, middle, low] = (index as u32 % 0x00f0_0000).to_be_bytes();
-    Ipv4Addr::new(127, high + 1, middle, low.max(1))
+    #[cfg(target_os = "linux")]
+    return generated::run(arguments);
+    #[cfg(not(target_os = "linux"))]
+    Err(Trouble::Usage(
+        "generated scripts need a live Linux kernel; name FILES to run on the simulated ones".to_owned(),
+    ))
 }

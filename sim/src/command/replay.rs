@@ -8,7 +8,7 @@ use clap::Args;
 use sim::decision::script::{HEADER, Script};
 use sim::decision::seed::Seed;
 use sim::runner::{FailureBlock, Input, Outcome, RunOptions, run};
-use sim::{Decisions, WorkloadKind};
+use sim::{Decisions, ObligationCheck, WorkloadKind};
 
 use super::{Fixed, Trouble};
 
@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 
 pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
     let what = arguments.what.as_str();
-    let mut options = RunOptions { collect_trace: true, ..arguments.fixed.options() };
+    let obligations = ObligationCheck::Always;
+    let mut options = RunOptions { collect_trace: true, obligations, ..arguments.fixed.options() };
     let (decisions, input) = match what.parse::<Seed>() {
         Ok(seed) => (Decisions::from_seed(seed.0), Input::Seed(seed)),
         Err(error) if !Path::new(what).exists() => {

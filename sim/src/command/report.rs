@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use sim::ObligationCounts;
 use sim::runner::{FailureBlock, Input};
 use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
 
@@ -41,7 +42,7 @@ fn seconds(ns: u128) -> f64 {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -63,12 +64,20 @@ pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     if summary.interrupted {
         writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs)?;
     }
+    let ObligationCounts { owed, paid, cancelled, .. } = summary.obligations;
     writeln!(out, "runs          {:>16}", grouped(summary.runs))?;
     writeln!(out, "failed        {:>16}", grouped(summary.failed.len() as u64))?;
     writeln!(out, "calls         {:>16}", grouped(summary.calls))?;
     writeln!(out, "virtual time  {:>14.1} s", seconds(summary.virtual_ns))?;
     writeln!(out, "wall time     {wall_s:>14.1} s")?;
     writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;
+    writeln!(
+        out,
+        "events owed   {:>16}  {} paid, {} cancelled by rule",
+        grouped(owed),
+        grouped(paid),
+        grouped(cancelled)
+    )?;
     writeln!(out, "trace hash, combined  {:#018x}", summary.trace_hash)?;
     faults(out, summary, sweep)
 }
@@ -200,7 +209,7 @@ pub(super) fn json(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
     write_line(out, &object)
 }
 
-fn write_line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
+pub(super) fn write_line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(object).map_err(io::Error::other)?;
     writeln!(out, "{text}")
 }

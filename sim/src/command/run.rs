@@ -8,6 +8,7 @@ use std::thread;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sim::ObligationCheck;
 use sim::decision::seed::Seed;
 use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
 
@@ -45,12 +46,15 @@ pub(super) struct Arguments {
     /// Fails unless every kind of fault was drawn, and had an effect in a run that was checked
     #[arg(long)]
     require_faults: bool,
+    /// Checks in every run what the kernel owes, instead of one run in sixteen
+    #[arg(long)]
+    check_obligations: bool,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
     #[arg(long)]
     check_determinism: bool,
 }
 
-fn parse_runs(text: &str) -> Result<u64, String> {
+pub(super) fn parse_runs(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|&runs| runs > 0).ok_or_else(|| "a whole number, at least 1".to_owned())
 }
 
@@ -60,11 +64,15 @@ fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let mut options = arguments.fixed.options();
+    if arguments.check_obligations {
+        options.obligations = ObligationCheck::Always;
+    }
     let plan = Sweep {
         failures_max: arguments.failures_max,
         twice_every: if arguments.check_determinism { 1 } else { SAMPLE_EVERY },
         stratified: arguments.stratified,
-        ..Sweep::of(arguments.fixed.options(), arguments.seed.0, arguments.runs, jobs)
+        ..Sweep::of(options, arguments.seed.0, arguments.runs, jobs)
     };
     let stop = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&stop);

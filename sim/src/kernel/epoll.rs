@@ -86,6 +86,17 @@ impl Epoll {
         }
     }
 
+    /// The numbers of its items.
+    pub(crate) fn items(&self) -> impl Iterator<Item = u32> + '_ {
+        self.items.iter().map(|(item, _)| item)
+    }
+
+    /// What an item watches, for what, and whether the ready list has it.
+    pub(crate) fn registration(&self, item: u32) -> Option<(Object, EpollMask, bool)> {
+        let entry = self.items.get(item)?;
+        Some((entry.object, entry.mask, self.ready.contains(item)))
+    }
+
     /// Interest by descriptor number, for checks at the end of a run and for tests.
     pub(crate) fn interest(&self) -> impl Iterator<Item = (Fd, EpollMask, u64)> + '_ {
         self.items.iter().map(|(_, item)| (item.fd, item.mask, item.data))
@@ -144,6 +155,7 @@ impl World {
 
     /// ADD and MOD look at once, and queue what is ready (M3); the look arms the shortage flag (E20).
     fn epoll_evaluate(&mut self, epoll: u32, item: u32) {
+        self.open_account(Object::Epoll(epoll), item);
         let Item { object, mask, .. } = self.epolls[epoll].items[item];
         let ready = self.readiness(object) & mask;
         if !ready.is_empty() && self.epolls[epoll].ready.push(item) {
@@ -154,6 +166,7 @@ impl World {
 
     /// Takes an item out of everything it is in.
     pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
+        self.close_account(Object::Epoll(epoll), item);
         let set = &mut self.epolls[epoll];
         set.ready.remove(item);
         let Item { object, fd, .. } = set.items.remove(item);
@@ -185,20 +198,20 @@ impl World {
         woke
     }
 
-    /// Closes the instance: its items go; a thread that sleeps in it sleeps on (E40).
+    /// The last descriptor is closed. A thread that sleeps in the set keeps it, with all that is registered (E40).
     pub(crate) fn epoll_close(&mut self, epoll: u32) {
-        let items = self.epolls[epoll].items.numbers(&self.work);
-        for item in items {
-            self.epoll_remove(epoll, item);
-        }
         self.epolls[epoll].closed = true;
         self.epoll_left(epoll);
     }
 
-    /// Frees a closed instance that nobody sleeps in any more.
-    pub(crate) fn epoll_left(&mut self, epoll: u32) {
+    /// Takes a closed instance apart once nobody sleeps in it any more.
+    #[inline]
+    pub(super) fn epoll_left(&mut self, epoll: u32) {
         let set = &self.epolls[epoll];
         if set.closed && set.sleepers.is_empty() {
+            for item in set.items.numbers(&self.work) {
+                self.epoll_remove(epoll, item);
+            }
             self.epolls.remove(epoll);
         }
     }

@@ -18,7 +18,8 @@ use self::knote::Knote;
 use super::ready_list::ReadyList;
 use super::watch::{Watch, Watchers};
 use super::{Kernel, NONE, Object};
-use crate::script::probe::WideFilter;
+use crate::obligation::KnoteView;
+use crate::script::probe::{WideFilter, WideNotes};
 use crate::slab::Slab;
 use crate::world::World;
 
@@ -53,17 +54,46 @@ impl Kqueue {
         self.by_fd.get(number).map(|knotes| knotes[place]).filter(|&knote| knote != NONE)
     }
 
+    /// The numbers of its knotes.
+    pub(crate) fn items(&self) -> impl Iterator<Item = u32> + '_ {
+        self.knotes.iter().map(|(item, _)| item)
+    }
+
+    /// A knote that the loop's kind of call can make, and whether the list of active ones has it; others owe nothing that is
+    /// checked.
+    pub(crate) fn registration(&self, item: u32) -> Option<KnoteView> {
+        let Knote { filter, object, flags, enabled, triggered, notes, .. } = *self.knotes.get(item)?;
+        let socket = match (filter, object) {
+            (WideFilter::User, _) => NONE,
+            (WideFilter::Read | WideFilter::Write, Object::Socket(socket)) => socket,
+            _ => return None,
+        };
+        let filter = seam_filter(filter).filter(|_| !notes.contains(WideNotes::LOWAT))?;
+        Some(KnoteView {
+            filter,
+            socket,
+            mode: flags,
+            enabled,
+            triggered,
+            listed: self.active.contains(item),
+        })
+    }
+
     /// Knotes of the filters that the seam has, for checks at the end of a run and for tests.
     pub(crate) fn interest(&self) -> impl Iterator<Item = (u64, Filter, bool, u64)> + '_ {
         self.knotes.iter().filter_map(|(_, knote)| {
-            let filter = match knote.filter {
-                WideFilter::Read => Filter::Read,
-                WideFilter::Write => Filter::Write,
-                WideFilter::User => Filter::User,
-                WideFilter::Timer | WideFilter::Signal | WideFilter::Bad => return None,
-            };
-            Some((knote.ident, filter, knote.enabled, knote.udata))
+            Some((knote.ident, seam_filter(knote.filter)?, knote.enabled, knote.udata))
         })
+    }
+}
+
+/// The filter as the seam has it, if it does.
+const fn seam_filter(filter: WideFilter) -> Option<Filter> {
+    match filter {
+        WideFilter::Read => Some(Filter::Read),
+        WideFilter::Write => Some(Filter::Write),
+        WideFilter::User => Some(Filter::User),
+        WideFilter::Timer | WideFilter::Signal | WideFilter::Bad => None,
     }
 }
 

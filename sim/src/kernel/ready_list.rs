@@ -31,6 +31,10 @@ impl ReadyList {
         self.length
     }
 
+    pub(crate) fn contains(&self, item: u32) -> bool {
+        self.links.get(item as usize).is_some_and(|link| link.listed)
+    }
+
     /// Appends an item, unless it is on the list already: then it keeps its place (M2).
     #[inline]
     pub(crate) fn push(&mut self, item: u32) -> bool {

@@ -49,6 +49,8 @@ pub(crate) struct Socket {
     pub(crate) fin_received: bool,
     /// A sender ran out of room and is owed a wake-up (M5).
     pub(crate) no_space: bool,
+    /// The same debt, as the check of obligations keeps it.
+    pub(crate) room_owed: bool,
     /// Watchers that want to hear of every acknowledgement: armed write knotes (K10).
     pub(crate) write_knotes: u32,
     pub(crate) connection: u32,
@@ -138,6 +140,7 @@ impl World {
             send_shut: false,
             fin_received: false,
             no_space: false,
+            room_owed: false,
             write_knotes: 0,
             connection: NONE,
             side: 0,

@@ -55,6 +55,10 @@ impl Acknowledgements {
         self.first = self.more.as_mut().and_then(|more| more.pop_front());
     }
 
+    fn iter(&self) -> impl Iterator<Item = &Acknowledgement> {
+        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
     fn is_full(&self) -> bool {
         self.more.as_ref().is_some_and(|more| more.len() + 1 >= ACKS_MAX)
     }
@@ -156,6 +160,11 @@ impl Stream {
     /// When the next acknowledgement reaches the sender.
     pub(crate) fn next_ack(&self) -> Option<u64> {
         self.acks.first.map(|ack| ack.at)
+    }
+
+    /// Acknowledgements that the sender has not taken in, by time.
+    pub(crate) fn acks(&self) -> impl Iterator<Item = Acknowledgement> + '_ {
+        self.acks.iter().copied()
     }
 
     /// Sends an acknowledgement of what has arrived, with the window that is open now.

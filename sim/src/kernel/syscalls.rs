@@ -80,6 +80,9 @@ impl SimSyscalls {
         let steps = world.work.steps();
         let result = carry_out(&mut world, self.thread.0);
         world.work.end_call(steps);
+        if world.ledger.is_some() {
+            world.audit_waited(fd, self.thread.0);
+        }
         let outcome = match result {
             Ok(Wait::Parked) => return result,
             Ok(Wait::Ready(count)) => Outcome::Value(count as u64),
@@ -370,24 +373,6 @@ impl Syscalls for SimSyscalls {
 }
 
 impl SimSyscalls {
-    /// Whether calls on this descriptor wait.
-    pub(crate) fn is_blocking(&self, fd: Fd) -> bool {
-        let mut world = self.world.enter(self.thread);
-        let object = world.process_of(self.thread.0).get(fd);
-        object.is_some_and(|object| world.descriptions.is_blocking(object))
-    }
-
-    /// Lets time pass until something has happened; false if nothing is ever going to.
-    pub(crate) fn pass_to_next_event(&self) -> bool {
-        let mut world = self.world.enter(self.thread);
-        let Some(next) = world.next_event_time() else { return false };
-        let thread = &mut world.threads[self.thread.0 as usize];
-        thread.local = thread.local.max(next);
-        drop(world);
-        drop(self.world.enter(self.thread));
-        true
-    }
-
     /// kevent(2) with entries of either form.
     pub(crate) fn kevent_entries<E: Entry>(
         &mut self,
@@ -428,6 +413,24 @@ impl SimSyscalls {
     /// Which system's rules this thread lives under.
     pub(crate) fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Whether calls on this descriptor wait.
+    pub(crate) fn is_blocking(&self, fd: Fd) -> bool {
+        let mut world = self.world.enter(self.thread);
+        let object = world.process_of(self.thread.0).get(fd);
+        object.is_some_and(|object| world.descriptions.is_blocking(object))
+    }
+
+    /// Lets time pass until something has happened; false if nothing is ever going to.
+    pub(crate) fn pass_to_next_event(&self) -> bool {
+        let mut world = self.world.enter(self.thread);
+        let Some(next) = world.next_event_time() else { return false };
+        let thread = &mut world.threads[self.thread.0 as usize];
+        thread.local = thread.local.max(next);
+        drop(world);
+        drop(self.world.enter(self.thread));
+        true
     }
 
     fn leave_at_point(&self, world: &mut RefMut<'_, World>) {

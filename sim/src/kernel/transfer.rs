@@ -9,6 +9,7 @@ use super::watch::Key;
 use super::{NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
+use crate::obligation::Lapse;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::{Details, World};
@@ -92,6 +93,9 @@ impl World {
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
         if count < length && !self.kernel_of(thread).is_bsd() {
             self.sockets[id].no_space = true;
+        }
+        if count < length {
+            self.owe_room(id);
         }
         if count == 0 {
             self.expect_ack(id);
@@ -339,6 +343,10 @@ impl World {
             self.wake(Object::Socket(id), Key::Out);
         } else if self.sockets[id].no_space && self.is_writable(id) {
             self.sockets[id].no_space = false;
+            if self.lapses(Lapse::SkipFreedRoom) {
+                return;
+            }
+            self.pay_room(id);
             self.wake(Object::Socket(id), Key::Out);
         }
     }

@@ -3,6 +3,7 @@
 use reactor::sys::EpollMask;
 
 use super::Object;
+use crate::obligation::Lapse;
 use crate::world::World;
 
 /// What a wake-up is about. An item that asked for something else is not woken (M1, M2).
@@ -91,6 +92,10 @@ impl World {
     /// has changed, which concerns everyone.
     #[inline]
     pub(crate) fn wake(&mut self, object: Object, key: Key) {
+        self.owe(object, key);
+        if key == Key::In && self.lapses(Lapse::SkipArrivals) {
+            return;
+        }
         let mut n = 0;
         while let Some(watch) = self.watchers(object).and_then(|watchers| watchers.nth(n)) {
             self.work.add(1);

@@ -56,6 +56,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             weather: setup.weather,
             kernel: Some(setup.kernel),
             switches: options.switches,
+            obligations: options.obligations,
+            lapse: options.lapse,
             latency: setup.latency,
             descriptor_limit: setup.descriptor_limit,
             collect_trace: options.collect_trace,
@@ -70,6 +72,8 @@ impl<'a, W: Workload> Drive<'a, W> {
     pub(super) fn run(&mut self) -> Result<(), Breach> {
         self.begin()?;
         self.trouble_and_calm()?;
+        self.world.audit_obligations();
+        self.kernel_breach()?;
         for service in &self.services {
             service.check_listener()?;
         }
@@ -177,7 +181,10 @@ impl<'a, W: Workload> Drive<'a, W> {
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
                     steps_max = self.world.steps() + actor_steps + CALM_STEPS;
                 }
-                Step::Idle | Step::LimitReached => return Err(self.missing()),
+                Step::Idle | Step::LimitReached => {
+                    self.kernel_breach()?;
+                    return Err(self.missing());
+                }
             }
             if self.world.steps() + actor_steps > steps_max {
                 let missing = self.missing();
@@ -270,6 +277,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             messages: messages_of_services + messages_of_clients,
             messages_of_clients,
             faults: world.fault_counts(),
+            obligations: world.obligation_counts(),
             trace: world.take_trace(),
         };
         if outcome.failure.is_some() {

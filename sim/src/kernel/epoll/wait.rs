@@ -5,6 +5,7 @@ use reactor::sys::{EpollEvent, EpollMask, Errno, Fd, Wait};
 use super::{Item, PRIVATE};
 use crate::fault::FaultKind;
 use crate::kernel::{Object, cost};
+use crate::obligation::Lapse;
 use crate::schedule::{Phase, ThreadId, draw_stall_ns};
 use crate::world::World;
 
@@ -34,6 +35,9 @@ impl World {
         let mut levels = 0;
         for _ in 0..listed {
             if count == room {
+                if self.lapses(Lapse::DropRestOfBatch) {
+                    self.epolls[epoll].ready.pop();
+                }
                 break;
             }
             self.work.add(1);
@@ -45,9 +49,10 @@ impl World {
             }
             events[count] = EpollEvent { events: ready.bits(), data };
             count += 1;
+            self.pay(Object::Epoll(epoll), item, object);
             if mask.contains(EpollMask::ONESHOT) {
                 self.epolls[epoll].items[item].mask = mask & PRIVATE;
-            } else if !mask.contains(EpollMask::ET) {
+            } else if !mask.contains(EpollMask::ET) && !self.lapses(Lapse::DropLevels) {
                 self.epolls[epoll].ready.push(item);
                 levels += 1;
             }
@@ -134,6 +139,7 @@ impl World {
             if self.epolls[epoll].ready.len() > 0 {
                 self.wake_one_sleeper(set);
             }
+            self.epoll_left(epoll);
             if asked.timeout_ns != Some(0)
                 && let Some(stall_ns) = self.fault_with(FaultKind::StaleBatches, thread, draw_stall_ns)
             {

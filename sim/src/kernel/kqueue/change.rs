@@ -166,6 +166,7 @@ impl World {
             return Err(error);
         }
         self.set_enabled(kqueue, item, !change.flags.contains(KeventFlags::DISABLE));
+        self.open_account(Object::Kqueue(kqueue), item);
         self.activate(kqueue, item);
         Ok(())
     }
@@ -181,6 +182,7 @@ impl World {
             // EV_ADD alone leaves a disabled knote disabled: the manuals say otherwise, both sources do not (K2).
             self.set_enabled(kqueue, item, true);
         }
+        self.open_account(Object::Kqueue(kqueue), item);
         // Every change looks again (K3, K6).
         self.activate(kqueue, item);
         Ok(())

@@ -3,8 +3,9 @@
 use reactor::sys::KeventFlags;
 
 use super::entry::Entry;
-use super::knote::Found;
-use crate::kernel::Kernel;
+use super::knote::{Found, Knote};
+use crate::kernel::{Kernel, Object};
+use crate::obligation::Lapse;
 use crate::script::probe::{WideFilter, WideKevent, WideNotes};
 use crate::world::World;
 
@@ -21,11 +22,14 @@ impl World {
         let mut levels = 0;
         for _ in 0..listed {
             if count == room {
+                if self.lapses(Lapse::DropRestOfBatch) {
+                    self.kqueues[kqueue].active.pop();
+                }
                 break;
             }
             self.work.add(1);
             let Some(item) = self.kqueues[kqueue].active.pop() else { break };
-            let flags = self.kqueues[kqueue].knotes[item].flags;
+            let Knote { flags, object, .. } = self.kqueues[kqueue].knotes[item];
             // FreeBSD hands out a one-shot knote as it was last seen, without looking again (K7).
             let unseen = kernel == Kernel::Freebsd && flags.contains(KeventFlags::ONESHOT);
             if !unseen && !self.look(kqueue, item) {
@@ -36,11 +40,12 @@ impl World {
                 events[count] = event;
                 count += 1;
             }
+            self.pay(Object::Kqueue(kqueue), item, object);
             if flags.contains(KeventFlags::ONESHOT) {
                 self.knote_remove(kqueue, item);
             } else if flags.contains(KeventFlags::DISPATCH) {
                 self.set_enabled(kqueue, item, false);
-            } else if !flags.contains(KeventFlags::CLEAR) {
+            } else if !flags.contains(KeventFlags::CLEAR) && !self.lapses(Lapse::DropLevels) {
                 self.kqueues[kqueue].active.push(item);
                 levels += 1;
             }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use reactor::sys::{Errno, Filter, Kevent, KeventFlags, Note};
 
+use super::seam_filter;
 use crate::kernel::syscalls::names_of;
 use crate::script::probe::{WideFilter, WideKevent, WideNotes};
 use crate::trace::Word;
@@ -68,16 +69,10 @@ impl Entry for Kevent {
 
     #[inline]
     fn from_wide(wide: &WideKevent) -> Option<Kevent> {
-        let filter = match wide.filter {
-            WideFilter::Read => Filter::Read,
-            WideFilter::Write => Filter::Write,
-            WideFilter::User => Filter::User,
-            WideFilter::Timer | WideFilter::Signal | WideFilter::Bad => return None,
-        };
         let error: Option<Errno> = wide.eof_error.or(wide.change_error);
         Some(Kevent {
             ident: wide.ident,
-            filter,
+            filter: seam_filter(wide.filter)?,
             flags: wide.flags,
             note: error.map_or(Note::None, Note::Error),
             data: wide.data,

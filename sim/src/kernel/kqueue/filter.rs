@@ -104,8 +104,9 @@ impl World {
             return (Found::default(), false);
         }
         let (send_capacity, receive_capacity) = (entry.send_capacity, entry.receive_capacity);
+        let receive_low_water = entry.receive_low_water;
         let (bytes, enough) = if reads {
-            (self.readable(id), asked.low_water(1, receive_capacity))
+            (self.readable(id), asked.low_water(receive_low_water, receive_capacity))
         } else {
             let own = WRITE_LOW_WATER_BYTES.min((send_capacity / 2).max(1));
             (self.room(id), asked.low_water(own, send_capacity))

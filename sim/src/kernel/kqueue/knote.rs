@@ -78,6 +78,7 @@ impl World {
 
     /// Takes a knote out of everything it is in.
     pub(crate) fn knote_remove(&mut self, kqueue: u32, item: u32) {
+        self.close_account(Object::Kqueue(kqueue), item);
         self.set_enabled(kqueue, item, false);
         let set = &mut self.kqueues[kqueue];
         set.active.remove(item);

@@ -1,0 +1,48 @@
+//! `sim conform FILES`: scripts that somebody wrote, or that were kept.
+
+use std::io::{self, BufWriter, Write};
+use std::net::Ipv4Addr;
+
+use sim::script::{Script, Subject, Verdict};
+
+use super::Arguments;
+use crate::command::Trouble;
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut scripts = Vec::new();
+    for file in &arguments.files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Trouble::InputOutput(format!("{}: {error}", file.display())))?;
+        let script =
+            Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", file.display())))?;
+        scripts.push((file, script));
+    }
+    let mut failed = 0;
+    for (index, (file, script)) in scripts.iter().enumerate() {
+        let host = host_of(index);
+        for subject in Subject::ALL {
+            if arguments.on.is_some_and(|on| on != subject) || !subject.concerns(script) {
+                continue;
+            }
+            match subject.run(script, host) {
+                Verdict::Passed => writeln!(out, "ok       {:<8} {}", subject.name(), file.display())?,
+                Verdict::Skipped(reason) => {
+                    writeln!(out, "skipped  {:<8} {}: {reason}", subject.name(), file.display())?;
+                }
+                Verdict::Failed(failure) => {
+                    failed += 1;
+                    writeln!(out, "FAILED   {:<8} {}: {failure}", subject.name(), file.display())?;
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(u8::from(failed > 0))
+}
+
+/// An address of its own for each script.
+fn host_of(index: usize) -> Ipv4Addr {
+    let [_, high, middle, low] = (index as u32 % 0x00f0_0000).to_be_bytes();
+    Ipv4Addr::new(127, high + 1, middle, low.max(1))
+}

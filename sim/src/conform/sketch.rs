@@ -1,0 +1,246 @@
+//! What the generator knows of the state that its calls lead to: enough for sequences that mean something, and for never
+//! leading the two kernels to where the capacity of buffers decides (T54, T58).
+
+use std::collections::VecDeque;
+
+use super::call::Slot;
+
+/// What an open file is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Tcp,
+    Listener,
+    Eventfd,
+    Epoll,
+    PipeReader,
+    PipeWriter,
+    Unix,
+    Timer,
+}
+
+/// An open file, which several descriptors may share.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    pub(super) kind: Kind,
+    /// The other end.
+    pub(super) peer: Option<usize>,
+    /// Connected, or trying.
+    pub(super) started: bool,
+    /// What it has sent fills buffers to their capacity, and only a complete drain makes both kernels equal again.
+    pub(super) filled: bool,
+    /// Bytes that it has sent and nobody received, at most.
+    pub(super) queued: u32,
+    /// The sketch does not know whom it is connected to.
+    pub(super) wild: bool,
+    /// Reset or refused.
+    pub(super) dead: bool,
+    /// Clients that a listener has not accepted.
+    pub(super) queue: VecDeque<usize>,
+    pub(super) backlog: usize,
+    descriptors: u32,
+}
+
+impl File {
+    fn new(kind: Kind) -> File {
+        File {
+            kind,
+            peer: None,
+            started: false,
+            filled: false,
+            queued: 0,
+            wild: false,
+            dead: false,
+            queue: VecDeque::new(),
+            backlog: 0,
+            descriptors: 0,
+        }
+    }
+}
+
+/// Descriptor numbers that the sketch follows.
+const RANKS: usize = 60;
+
+/// The state of one script as far as it has been generated.
+#[derive(Debug)]
+pub(super) struct Sketch {
+    pub(super) files: Vec<File>,
+    /// File and rank of the number behind each place.
+    places: [Option<(usize, usize)>; Slot::COUNT],
+    /// Places whose address is known: a listener's, or a dead port.
+    pub(super) targets: Vec<(Slot, Option<usize>)>,
+    used: [bool; RANKS],
+    limit: Option<usize>,
+    next: usize,
+}
+
+impl Sketch {
+    pub(super) fn new() -> Sketch {
+        Sketch {
+            files: Vec::new(),
+            places: [None; Slot::COUNT],
+            targets: Vec::new(),
+            used: [false; RANKS],
+            limit: None,
+            next: 0,
+        }
+    }
+
+    /// The open places whose file is as asked.
+    pub(super) fn places(&self, suits: impl Fn(&File) -> bool) -> Vec<Slot> {
+        (0..Slot::COUNT)
+            .filter(|&index| self.places[index].is_some_and(|(file, _)| suits(&self.files[file])))
+            .map(|index| Slot(index as u8))
+            .collect()
+    }
+
+    pub(super) fn file(&self, at: Slot) -> Option<usize> {
+        self.places[at.index()].map(|(file, _)| file)
+    }
+
+    /// A place that nothing is in, in turn; `None` when all are taken.
+    pub(super) fn free_place(&mut self) -> Option<Slot> {
+        for step in 0..Slot::COUNT {
+            let index = (self.next + step) % Slot::COUNT;
+            let is_target = self.targets.iter().any(|(slot, _)| slot.index() == index);
+            if self.places[index].is_none() && !is_target {
+                self.next = index + 1;
+                return Some(Slot(index as u8));
+            }
+        }
+        None
+    }
+
+    fn lowest(&self) -> Option<usize> {
+        let rank = self.used.iter().position(|used| !used)?;
+        self.limit.is_none_or(|limit| rank < limit).then_some(rank)
+    }
+
+    /// Whether a call that makes a descriptor succeeds.
+    pub(super) fn has_number(&self) -> bool {
+        self.lowest().is_some()
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    pub(super) fn limit(&mut self, spare: usize) {
+        self.limit = self.lowest().map(|rank| rank + spare);
+    }
+
+    pub(super) fn restore(&mut self) {
+        self.limit = None;
+    }
+
+    pub(super) fn new_file(&mut self, kind: Kind) -> usize {
+        self.files.push(File::new(kind));
+        self.files.len() - 1
+    }
+
+    /// The lowest free number, if there is one, refers to the file.
+    pub(super) fn install(&mut self, to: Slot, file: usize) -> bool {
+        let Some(rank) = self.lowest() else { return false };
+        self.used[rank] = true;
+        self.places[to.index()] = Some((file, rank));
+        self.files[file].descriptors += 1;
+        true
+    }
+
+    pub(super) fn make(&mut self, to: Slot, kind: Kind) -> Option<usize> {
+        let file = self.new_file(kind);
+        self.install(to, file).then_some(file)
+    }
+
+    /// The place's number refers to another file from now on.
+    pub(super) fn replace(&mut self, onto: Slot, file: usize) {
+        if let Some((old, rank)) = self.places[onto.index()] {
+            self.places[onto.index()] = Some((file, rank));
+            self.files[file].descriptors += 1;
+            self.release(old);
+        }
+    }
+
+    pub(super) fn close(&mut self, at: Slot) {
+        if let Some((file, rank)) = self.places[at.index()].take() {
+            self.used[rank] = false;
+            self.release(file);
+        }
+    }
+
+    fn release(&mut self, file: usize) {
+        self.files[file].descriptors -= 1;
+        if self.files[file].descriptors == 0 && self.files[file].kind == Kind::Listener {
+            self.drop_queue(file);
+        }
+    }
+
+    /// Every connection that waits at this listener is reset (T41, T42).
+    pub(super) fn drop_queue(&mut self, listener: usize) {
+        while let Some(client) = self.files[listener].queue.pop_front() {
+            self.files[client].dead = true;
+        }
+    }
+
+    /// A client's attempt reaches a listener, or a port where nobody listens.
+    pub(super) fn connect(&mut self, client: usize, listener: Option<usize>) {
+        if self.files[client].started {
+            if self.files[client].dead || self.files[client].wild {
+                self.files[client].wild = true;
+                if let Some(listener) = listener {
+                    self.files[listener].wild = true;
+                }
+            }
+            return;
+        }
+        self.files[client].started = true;
+        let listening = listener.filter(|&listener| {
+            self.files[listener].kind == Kind::Listener && self.files[listener].descriptors > 0
+        });
+        let Some(listener) = listening else {
+            self.files[client].dead = true;
+            return;
+        };
+        if self.files[listener].wild {
+            self.files[client].wild = true;
+        } else if self.files[listener].queue.len() <= self.files[listener].backlog {
+            self.files[listener].queue.push_back(client);
+        }
+    }
+
+    /// What accept takes from the queue: the file of the new descriptor.
+    pub(super) fn accept(&mut self, listener: usize, to: Slot) {
+        if !self.has_number() {
+            return;
+        }
+        let wild = self.files[listener].wild;
+        let client = self.files[listener].queue.pop_front();
+        if client.is_none() && !wild {
+            return;
+        }
+        if let Some(file) = self.make(to, Kind::Tcp) {
+            self.files[file].started = true;
+            self.files[file].wild = wild;
+            if let Some(client) = client.filter(|_| !wild) {
+                self.files[file].peer = Some(client);
+                self.files[file].dead = self.files[client].dead;
+                self.files[client].peer = Some(file);
+            }
+        }
+    }
+
+    /// Whether what comes to this file fills buffers: then everything that carries an acknowledgement back, or takes
+    /// only a part, would show where their ends are (T58, E32).
+    pub(super) fn is_flooded(&self, file: usize) -> bool {
+        self.files[file].peer.is_some_and(|peer| self.files[peer].filled)
+            || self.files.iter().any(|client| client.filled && client.peer.is_none() && !client.dead)
+                && self.files[file].wild
+    }
+
+    /// Everything that came to this file has been received.
+    pub(super) fn drained(&mut self, file: usize) {
+        if let Some(peer) = self.files[file].peer {
+            self.files[peer].filled = false;
+            self.files[peer].queued = 0;
+        }
+    }
+}
