@@ -401,13 +401,13 @@ impl SimSyscalls {
         kqueue: Fd,
         changes: &[E],
         events: &mut [E],
-    ) -> Result<usize, Errno> {
+    ) -> Result<Option<usize>, Errno> {
         let arguments = [0, changes.len() as u64];
         let carry_out = |world: &mut World, thread| {
             world.note_changes(changes);
             world.kevent_changes(thread, kqueue, changes, events)
         };
-        self.call(CallKind::Kevent, kqueue.as_raw(), arguments, carry_out, |&count| count as u64)
+        self.call(CallKind::Kevent, kqueue.as_raw(), arguments, carry_out, |count| count.unwrap_or(0) as u64)
     }
 
     /// Which system's rules this thread lives under.

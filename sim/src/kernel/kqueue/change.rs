@@ -12,14 +12,14 @@ use crate::script::probe::{WideFilter, WideKevent, WideNotes};
 use crate::world::World;
 
 impl World {
-    /// Applies the change list; answers how many entries it made (K15 to K18).
+    /// Applies the change list; answers with how many entries the call ends, `None` if it goes on to events (K15 to K18).
     pub(super) fn apply_changes<E: Entry>(
         &mut self,
         thread: u32,
         kqueue: u32,
         changes: &[E],
         events: &mut [E],
-    ) -> Result<usize, Errno> {
+    ) -> Result<Option<usize>, Errno> {
         let kernel = self.kqueues[kqueue].kernel;
         let mut count = 0;
         for change in changes {
@@ -34,7 +34,7 @@ impl World {
                 // even what it has stored; macOS goes on (K18).
                 result?;
                 if kernel == Kernel::Freebsd {
-                    return Ok(0);
+                    return Ok(Some(0));
                 }
                 continue;
             };
@@ -48,7 +48,7 @@ impl World {
                 count += 1;
             }
         }
-        Ok(count)
+        Ok((count > 0 || events.is_empty()).then_some(count))
     }
 
     fn apply_change(&mut self, thread: u32, kqueue: u32, change: &WideKevent) -> Result<(), Errno> {

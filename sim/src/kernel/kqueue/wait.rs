@@ -59,8 +59,7 @@ impl World {
             }
         } else {
             self.spend(thread, cost::WAIT);
-            let entries = self.apply_changes(thread, kqueue, changes, events)?;
-            if entries > 0 || events.is_empty() {
+            if let Some(entries) = self.apply_changes(thread, kqueue, changes, events)? {
                 return Ok(Wait::Ready(entries));
             }
         }
@@ -100,14 +99,15 @@ impl World {
         Ok(Wait::Parked)
     }
 
-    /// Applies changes only: what FreeBSD has done when it finds that the timeout is invalid (K22).
+    /// Applies changes only: what FreeBSD has done when it finds that the timeout is invalid (K22). `None` if it would go on to
+    /// wait.
     pub(crate) fn kevent_changes<E: Entry>(
         &mut self,
         thread: u32,
         fd: Fd,
         changes: &[E],
         events: &mut [E],
-    ) -> Result<usize, Errno> {
+    ) -> Result<Option<usize>, Errno> {
         let kqueue = self.kqueue_behind(thread, fd, None)?;
         self.spend(thread, cost::WAIT);
         self.apply_changes(thread, kqueue, changes, events)

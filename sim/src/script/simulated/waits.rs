@@ -209,10 +209,7 @@ impl SimSyscalls {
             Some(_) if self.kernel() == Kernel::Macos => return Err(Errno::EINVAL),
             Some(_) => {
                 let mut events = vec![WideKevent::EMPTY; room];
-                let count = self.kevent_changes(kqueue, changes, &mut events)?;
-                if count == 0 && room > 0 {
-                    return Err(Errno::EINVAL);
-                }
+                let count = self.kevent_changes(kqueue, changes, &mut events)?.ok_or(Errno::EINVAL)?;
                 events.truncate(count);
                 return Ok(events);
             }
