@@ -20,13 +20,17 @@ use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
+use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::pipe::Pipe;
 use crate::kernel::port::Ports;
 use crate::kernel::process::Process;
 use crate::kernel::ring::RingPool;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
+use crate::kernel::timerfd::Timerfd;
+use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::Network;
 use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
@@ -123,6 +127,10 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) pipes: Slab<Pipe>,
+    pub(crate) timerfds: Slab<Timerfd>,
+    pub(crate) unixes: Slab<Unix>,
+    pub(crate) files: Slab<File>,
     pub(crate) descriptions: Descriptions,
     /// Waits that a script has started on other threads.
     pub(crate) started_waits: Vec<StartedWait>,
@@ -200,6 +208,10 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            pipes: Slab::default(),
+            timerfds: Slab::default(),
+            unixes: Slab::default(),
+            files: Slab::default(),
             descriptions: Descriptions::default(),
             started_waits: Vec::new(),
             actors: Vec::new(),
@@ -376,6 +388,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
             EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::Incident { number } => self.incident_event(number),
             EventKind::BarrierFalls => self.barrier_falls_event(),
@@ -738,10 +751,9 @@ impl SharedWorld {
         world.work.total(world.trace.steps())
     }
 
-    /// The most connections, and the most sockets, listeners included, that there were at once.
-    pub fn peaks(&self) -> (usize, usize) {
-        let world = self.world.borrow();
-        (world.connections.places(), world.sockets.places())
+    /// The most connections that there were at once, those included that had ended and whose last segments were under way.
+    pub fn connections_peak(&self) -> usize {
+        self.world.borrow().connections.places()
     }
 
     /// The readable lines collected since the last take.

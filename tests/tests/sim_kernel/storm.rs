@@ -232,7 +232,7 @@ fn storm_under(kernel: Kernel, weather: Weather, decisions: Decisions) -> (Share
                     world.finish_thread(thread);
                 }
             }
-            Step::Actor(_) => {}
+            Step::Actor(_) | Step::Restart(_) => {}
             Step::LimitReached | Step::Idle if !calm => {
                 calm = true;
                 world.calm_down();

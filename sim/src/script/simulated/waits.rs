@@ -1,7 +1,7 @@
 //! Waits of scripts on the simulated kernel: the world goes on until they end. A wait on another thread is a thread of the same
 //! process, which is entered again whenever its turn comes.
 
-use reactor::sys::{EpollEvent, Errno, Fd, Syscalls, Wait};
+use reactor::sys::{Errno, Fd, Wait};
 use reactor::time::Instant;
 
 use crate::kernel::Kernel;
@@ -18,7 +18,7 @@ const NEVER: Errno = Errno::Unlisted(0);
 pub(crate) struct StartedWait {
     thread: ThreadId,
     set: Fd,
-    room: usize,
+    room: i32,
     timeout_ms: i32,
     end: Option<Answer<Told>>,
 }
@@ -71,17 +71,6 @@ impl SimSyscalls {
         }
     }
 
-    /// epoll_wait(2), entered once.
-    fn epoll_once(&mut self, set: Fd, room: usize, timeout_ms: i32) -> Answer<Option<Vec<(u32, u64)>>> {
-        let mut events = vec![EpollEvent::default(); room];
-        Ok(match self.epoll_wait(set, &mut events, timeout_ms)? {
-            Wait::Ready(count) => {
-                Some(events[..count].iter().map(|event| (event.events, event.data)).collect())
-            }
-            Wait::Parked => None,
-        })
-    }
-
     /// kevent(2), entered once.
     pub(super) fn kevent_once(
         &mut self,
@@ -101,7 +90,6 @@ impl SimSyscalls {
     }
 
     pub(super) fn start_wait_on_thread(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
-        let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let other = self.world().add_thread_to(self.world().process_of_thread(self.thread()));
         let mut world = self.world().enter(self.thread());
         let now = world.threads[self.thread().0 as usize].local;
@@ -122,10 +110,11 @@ impl SimSyscalls {
         let StartedWait { set, room, timeout_ms, .. } = world.started_waits[place];
         drop(world);
         let mut other = self.world().calls_of(thread);
+        let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
         let end = if self.kernel() == Kernel::Linux {
-            other.epoll_once(set, room, timeout_ms).map(|events| events.map(Told::Epoll))
+            other.epoll_once(set, room, timeout_ns).map(|events| events.map(Told::Epoll))
         } else {
-            let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
+            let room = usize::try_from(room).unwrap_or(0);
             other.kevent_once(set, &[], room, timeout_ns).map(|events| events.map(Told::Kqueue))
         };
         if let Some(end) = end.transpose() {
