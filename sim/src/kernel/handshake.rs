@@ -279,15 +279,9 @@ impl World {
         }
         let socket = &mut self.sockets[client];
         socket.state = State::Connected;
-        // A shutdown before connect has left its mark (T26): the stream is finished from the start.
-        let finished = socket.send_shut;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;
         self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
-        if finished {
-            self.connections[connection].streams[0].finished = true;
-            self.transmit(connection, 0);
-        }
         self.wake(Object::Socket(client), Key::Any);
     }
 
