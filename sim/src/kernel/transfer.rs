@@ -207,7 +207,7 @@ impl World {
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
             if end > stream.written {
-                entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+                entry.ended_by_peer[1 - side] = !entry.streams[1 - side].finished;
             }
             let stream = &mut entry.streams[side];
             if data || receiver != NONE {
@@ -253,7 +253,7 @@ impl World {
         let socket = &mut self.sockets[receiver];
         if fin {
             let entry = &mut self.connections[connection];
-            entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+            entry.ended_by_peer[1 - side] = !entry.streams[1 - side].finished;
             socket.fin_received = true;
             socket.receive_shut = true;
         }
