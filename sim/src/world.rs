@@ -581,6 +581,12 @@ impl SharedWorld {
         self.world.borrow_mut().threads[thread.0 as usize].local += ns;
     }
 
+    /// The thread sleeps in a call until this time.
+    pub(crate) fn spend_until(&self, thread: ThreadId, time: u64) {
+        let local = &mut self.world.borrow_mut().threads[thread.0 as usize].local;
+        *local = time.max(*local);
+    }
+
     /// Draws a decision of the workload's, or of the runner's.
     pub fn draw(&self, domain: Domain, site: Site, entity: u32, bound: u64) -> u64 {
         self.world.borrow_mut().decisions.draw(domain, site, entity, bound)

@@ -79,7 +79,8 @@ impl World {
             return Err(Errno::ENOTCONN);
         }
         socket.receive_shut |= read;
-        let first = write && !socket.send_shut;
+        // A shutdown before connect has left its mark, but no FIN (T26).
+        let first = write && !self.connections[connection].streams[outgoing].finished;
         socket.send_shut |= write;
         if read && kernel.is_bsd() {
             // The queue is flushed and later data dropped (T69).
@@ -117,7 +118,8 @@ impl World {
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());
         if socket.state == State::Connected {
-            let (linger_s, fin_queued) = (socket.linger_s, socket.send_shut);
+            let linger_s = socket.linger_s;
+            let fin_queued = self.connections[connection].streams[outgoing].finished;
             if self.readable(id) > 0 {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);

@@ -27,8 +27,8 @@ pub(crate) struct Connection {
     pub(crate) listener: (u32, u64),
     /// Queued events that name it.
     pub(crate) events: u32,
-    /// Which side closed before it heard of the other's close: it remembers the connection (T10).
-    pub(crate) closed_first: [bool; 2],
+    /// Which side heard of the other's end before its own: it does not remember the connection (T10).
+    pub(crate) ended_by_peer: [bool; 2],
     /// Whether each side is counted as a user of its port.
     pub(crate) counted: [bool; 2],
     /// What each side allowed others to do with its address when it closed.
@@ -129,7 +129,7 @@ impl World {
             hosts: [host, to_host.unwrap_or(NONE)],
             listener: (NONE, 0),
             events: 0,
-            closed_first: [false; 2],
+            ended_by_peer: [false; 2],
             counted: [true, false],
             shared: [Sharing::default(); 2],
         });
@@ -290,15 +290,9 @@ impl World {
         }
         let socket = &mut self.sockets[client];
         socket.state = State::Connected;
-        // A shutdown before connect has left its mark (T26): the stream is finished from the start.
-        let finished = socket.send_shut;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;
         self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
-        if finished {
-            self.connections[connection].streams[0].finished = true;
-            self.transmit(connection, 0);
-        }
         self.wake(Object::Socket(client), Key::Any);
     }
 

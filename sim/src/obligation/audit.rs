@@ -20,7 +20,7 @@ const LATE_NS_MAX: u64 = 20_001_000;
 
 /// Whether nothing is under way that could tell the sender more.
 fn is_quiet(stream: &Stream, now: u64) -> bool {
-    !stream.ack_event && stream.sent == stream.arrived && stream.acks().all(|ack| ack.at <= now)
+    stream.ack_event_at == u64::MAX && stream.sent == stream.arrived && stream.acks().all(|ack| ack.at <= now)
 }
 
 /// What the receiver has told the sender that it has, whether or not the sender has looked.
