@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use reactor::sys::{EpollEvent, Errno, Kevent};
+use reactor::sys::{EpollEvent, Errno};
 
 use crate::actor::ActorId;
 use crate::decision::{Domain, Site};
@@ -14,6 +14,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
 use crate::obligation::Lapse;
+use crate::script::probe::WideKevent;
 use crate::world::{Details, World};
 
 /// Names a thread of a world.
@@ -73,7 +74,7 @@ pub(crate) struct Thread {
     queued: u64,
     /// A batch that a stalled thread brings back.
     pub(crate) held_events: Vec<EpollEvent>,
-    pub(crate) held_kevents: Vec<Kevent>,
+    pub(crate) held_kevents: Vec<WideKevent>,
     /// Waits in a row without progress, and when the first of them returned.
     empty_waits: u32,
     empty_since: u64,
@@ -341,24 +342,28 @@ impl World {
         match set {
             Object::Epoll(epoll) => self.epolls.get_mut(epoll).map(|epoll| &mut epoll.sleepers),
             Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.sleepers),
-            Object::Standard | Object::Socket(_) | Object::Eventfd(_) => None,
+            _ => None,
         }
     }
 
-    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
-    pub(crate) fn wake_one_sleeper(&mut self, set: Object) {
+    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39). Linux wakes the one that
+    /// came last. Answers whether anybody slept.
+    pub(crate) fn wake_one_sleeper(&mut self, set: Object) -> bool {
         if self.lapses(Lapse::LeaveSleepers) {
-            return;
+            return false;
         }
-        let mut place = 0;
-        while let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) {
+        let Some(sleepers) = self.sleepers(set) else { return false };
+        let mut place = sleepers.len();
+        while place > 0 {
+            place -= 1;
             self.work.add(1);
+            let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) else { break };
             if self.threads[thread as usize].phase == Phase::Sleeping {
                 self.resume(thread);
-                return;
+                return true;
             }
-            place += 1;
         }
+        false
     }
 
     /// How many events this harvest may return, of a list with this much room: at least one (N5).

@@ -18,17 +18,22 @@ use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
+use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::pipe::Pipe;
 use crate::kernel::port::Ports;
 use crate::kernel::process::Process;
 use crate::kernel::ring::RingPool;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
+use crate::kernel::timerfd::Timerfd;
+use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
 use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
+use crate::script::simulated::StartedWait;
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
@@ -111,7 +116,13 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) pipes: Slab<Pipe>,
+    pub(crate) timerfds: Slab<Timerfd>,
+    pub(crate) unixes: Slab<Unix>,
+    pub(crate) files: Slab<File>,
     pub(crate) descriptions: Descriptions,
+    /// Waits that a script has started on other threads.
+    pub(crate) started_waits: Vec<StartedWait>,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
@@ -178,7 +189,12 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            pipes: Slab::default(),
+            timerfds: Slab::default(),
+            unixes: Slab::default(),
+            files: Slab::default(),
             descriptions: Descriptions::default(),
+            started_waits: Vec::new(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),
@@ -313,6 +329,8 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
+            EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::LimitRises { host } => self.limit_rises_event(host),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];
@@ -690,6 +708,11 @@ impl SharedWorld {
         let process = &mut self.world.borrow_mut().hosts[host.0 as usize].process;
         process.limit = limit;
         process.limit_at_rest = limit;
+    }
+
+    /// Changes the world, between calls.
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
     }
 
     /// Looks at the world.
