@@ -83,9 +83,10 @@ impl Probe for SimSyscalls {
         match option {
             WideOption::NonBlocking => self.is_non_blocking(fd),
             WideOption::CloseOnExec => self.is_closed_on_exec(fd),
-            _ => match self.unix_behind(fd) {
-                Some(unix) => self.unix_option((fd, unix), option),
-                None => self.read_option(fd, option),
+            _ => match (self.unix_behind(fd), self.pipe_behind(fd)) {
+                (Some(unix), _) => self.unix_option((fd, unix), option),
+                (None, Some(pipe)) if option == WideOption::Readable => self.pipe_readable((fd, pipe)),
+                (None, _) => self.read_option(fd, option),
             },
         }
     }

@@ -84,6 +84,22 @@ impl SimSyscalls {
         self.call(CallKind::Getsockopt, fd.as_raw(), arguments, carry_out, |&value| value.cast_unsigned())
     }
 
+    pub(super) fn pipe_behind(&mut self, fd: Fd) -> Option<u32> {
+        let mut world = self.world().enter(self.thread());
+        match world.process_of(self.thread().0).get(fd) {
+            Some(Object::PipeReader(pipe) | Object::PipeWriter(pipe)) => Some(pipe),
+            _ => None,
+        }
+    }
+
+    /// `FIONREAD`, which answers the same at both ends.
+    pub(super) fn pipe_readable(&mut self, (fd, pipe): (Fd, u32)) -> Answer<i64> {
+        let carry_out =
+            |world: &mut World, _| Ok(i64::try_from(world.pipes[pipe].readable()).unwrap_or(i64::MAX));
+        let arguments = [WideOption::Readable as u64, 0];
+        self.call(CallKind::Getsockopt, fd.as_raw(), arguments, carry_out, |&value| value.cast_unsigned())
+    }
+
     pub(super) fn pass_descriptor(&mut self, fd: Fd, passed: Fd) -> Answer<()> {
         let carry_out = |world: &mut World, thread| world.descriptor_send(thread, fd, passed);
         self.call(CallKind::Sendmsg, fd.as_raw(), [1, number(&passed)], carry_out, nothing)
