@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sim::conform::explained;
 use sim::decision::seed::Seed;
-use sim::script::Subject;
+use sim::script::{Capability, Subject};
 
 use super::Trouble;
 
@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     /// Lists the verbs of scripts
     #[arg(long)]
     verbs: bool,
+    /// Lists what scripts may need of this machine, and whether it grants that
+    #[arg(long)]
+    capabilities: bool,
     /// Lists the differences that have a reason
     #[arg(long)]
     explained: bool,
@@ -50,11 +53,19 @@ fn parse_subject(text: &str) -> Result<Subject, String> {
 }
 
 pub(super) fn conform(arguments: &Arguments) -> Result<u8, Trouble> {
-    if arguments.verbs || arguments.explained {
+    if arguments.verbs || arguments.explained || arguments.capabilities {
         let mut out = BufWriter::new(io::stdout().lock());
         if arguments.verbs {
             for verb in sim::script::verb::Verb::ALL {
                 writeln!(out, "{:<60} {}", verb.usage(), verb.says())?;
+            }
+        }
+        if arguments.capabilities {
+            for capability in Capability::ALL {
+                let missing = capability.missing();
+                let granted = if missing.is_some() { "missing" } else { "granted" };
+                write!(out, "{granted}  {:<10} {}", capability.name(), capability.says())?;
+                writeln!(out, "{}", missing.map(|reason| format!(" Here: {reason}")).unwrap_or_default())?;
             }
         }
         if arguments.explained {
