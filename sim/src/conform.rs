@@ -27,6 +27,7 @@ pub mod explained;
 mod generate;
 pub mod observation;
 mod perform;
+mod rules;
 pub mod shrink;
 mod sketch;
 mod text;
