@@ -71,7 +71,7 @@ impl World {
     }
 
     fn shut_connection(&mut self, id: u32, read: bool, write: bool, kernel: Kernel) -> Result<(), Errno> {
-        let over = self.is_over(id);
+        let over = self.has_ended(id);
         let socket = &mut self.sockets[id];
         socket.attempt = Attempt::Known;
         let (connection, outgoing, incoming) = (socket.connection, socket.outgoing(), socket.incoming());

@@ -118,7 +118,7 @@ impl World {
         if self.kernel_of(thread).is_bsd() {
             return Err(Errno::EAFNOSUPPORT);
         }
-        let over = self.is_over(id);
+        let over = self.has_ended(id);
         match self.sockets[id].state {
             State::Listening => self.stop_listening(id),
             State::SynSent => self.give_up(id, Some(Errno::ECONNRESET)),
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Both directions have ended and the peer knows: the kernel has forgotten the connection (T68).
-    pub(crate) fn is_over(&mut self, id: u32) -> bool {
+    pub(crate) fn has_ended(&mut self, id: u32) -> bool {
         let now = self.now;
         let socket = &self.sockets[id];
         let (connection, outgoing, fin_received) =
@@ -157,7 +157,7 @@ impl World {
         if self.kernel_of(thread) == Kernel::Macos && socket.receive_shut && socket.send_shut {
             return Err(Errno::EINVAL);
         }
-        if state != State::Connected || self.is_over(id) {
+        if state != State::Connected || self.has_ended(id) {
             return Err(Errno::ENOTCONN);
         }
         Ok(self.connections[connection].addresses[1 - side])
