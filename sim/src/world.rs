@@ -322,6 +322,15 @@ impl World {
         self.events.next_time()
     }
 
+    /// What is due by the caller's clock happens inside its call: on loopback a packet is handled by its sender.
+    pub(crate) fn deliver_due(&mut self, thread: u32) {
+        let local = self.threads[thread as usize].local;
+        while self.events.next_is_due(local) {
+            self.apply_next_event();
+        }
+        self.now = local;
+    }
+
     /// Brings the world up to a thread's clock; stops at an actor that is due.
     #[inline]
     fn reach(&mut self, thread: ThreadId) -> Option<ActorId> {

@@ -440,7 +440,10 @@ impl Generator<'_> {
     }
 
     fn listen(&mut self) -> Option<()> {
-        let at = self.place(|file| file.kind == Kind::Listener || (file.kind == Kind::Tcp && !file.started))?;
+        let any = self.chance("whatever it is", 1, 3);
+        let at = self.place(|file| {
+            file.kind == Kind::Listener || (file.kind == Kind::Tcp && (any || !file.started))
+        })?;
         let backlog = self.pick("backlog", &[8, 1, 0])?;
         self.push(Call::Listen { at, backlog })
     }

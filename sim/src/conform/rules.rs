@@ -127,9 +127,10 @@ impl Sketch {
                     self.files[file].filled = true;
                 }
             }
-            Call::Receive { at, length, peek: false } => {
-                // How much room a part gives back is not compared: the rest follows at once.
-                if let Some(file) = self.file(at).filter(|&file| length > 0 && self.is_flooded(file)) {
+            Call::Receive { at, .. } => {
+                // Any look at the queue may send an acknowledgement. How much room it gives back is not compared: the rest
+                // follows at once.
+                if let Some(file) = self.file(at).filter(|&file| self.is_flooded(file)) {
                     self.to_be_drained = Some(file);
                 }
             }

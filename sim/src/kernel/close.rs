@@ -46,11 +46,16 @@ impl World {
                     let socket = &mut self.sockets[id];
                     socket.receive_shut |= read;
                     socket.send_shut |= write;
+                    if socket.attempt == Attempt::Started {
+                        socket.attempt = Attempt::Shut;
+                    }
                 }
                 Err(Errno::ENOTCONN)
             }
             State::Connected => self.shut_connection(id, read, write, kernel),
         };
+        // The peer hears of it first.
+        self.deliver_due(thread);
         self.wake(Object::Socket(id), Key::Any);
         result
     }
@@ -79,7 +84,6 @@ impl World {
             return Err(Errno::ENOTCONN);
         }
         socket.receive_shut |= read;
-        let first = write && !socket.send_shut;
         socket.send_shut |= write;
         if read && kernel.is_bsd() {
             // The queue is flushed and later data dropped (T69).
@@ -87,7 +91,7 @@ impl World {
             stream.discards = true;
             stream.read = stream.arrived.min(stream.written);
         }
-        if first {
+        if write && !self.connections[connection].streams[outgoing].finished {
             self.connections[connection].streams[outgoing].finished = true;
             self.transmit(connection, outgoing);
         }
@@ -116,7 +120,8 @@ impl World {
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());
         if socket.state == State::Connected {
-            let (linger_s, fin_queued) = (socket.linger_s, socket.send_shut);
+            let linger_s = socket.linger_s;
+            let fin_queued = self.connections[connection].streams[outgoing].finished;
             if self.readable(id) > 0 {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);

@@ -62,10 +62,11 @@ impl World {
             (State::Closed, Attempt::Started) => {
                 // The attempt has failed: the error, and the socket is fresh again (T19, T21).
                 let error = self.sockets[id].error.take().unwrap_or(Errno::ECONNABORTED);
-                self.make_fresh(id);
+                self.give_up(id, None);
                 self.progress(thread);
                 Err(error)
             }
+            (State::Closed, Attempt::Shut) => Err(Errno::EINVAL),
             (State::Closed, Attempt::None) => self.start_connecting(thread, id, to),
         }
     }
@@ -127,6 +128,8 @@ impl World {
         socket.local = Some(local);
         socket.attach(connection, 0);
         socket.state = State::SynSent;
+        // What a connection before has left is forgotten.
+        socket.error = None;
         socket.attempt = Attempt::Started;
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
@@ -278,16 +281,11 @@ impl World {
             return;
         }
         let socket = &mut self.sockets[client];
+        // A shutdown before connect has left its mark (T26), which refuses to send; the FIN waits for a shutdown or a close.
         socket.state = State::Connected;
-        // A shutdown before connect has left its mark (T26): the stream is finished from the start.
-        let finished = socket.send_shut;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;
         self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
-        if finished {
-            self.connections[connection].streams[0].finished = true;
-            self.transmit(connection, 0);
-        }
         self.wake(Object::Socket(client), Key::Any);
     }
 

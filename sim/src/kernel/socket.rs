@@ -32,6 +32,8 @@ pub(crate) enum Attempt {
     Started,
     /// The process knows that it is connected.
     Known,
+    /// Failed, and shut down before the process had learnt of it: it never connects again, unless disconnected.
+    Shut,
 }
 
 #[derive(Debug)]
