@@ -320,7 +320,11 @@ impl Generator<'_> {
     fn drain_at(&mut self, at: Slot) -> Option<()> {
         let file = self.sketch.file(at)?;
         let exact = !self.sketch.is_flooded(file);
-        self.push(Call::Drain { at, exact })
+        self.push(Call::Drain { at, exact })?;
+        if self.sketch.to_be_acknowledged.is_some() {
+            self.push(Call::Set { at, option: WideOption::QuickAck, value: 1 })?;
+        }
+        Some(())
     }
 
     fn fill(&mut self) -> Option<()> {

@@ -22,6 +22,9 @@ pub(super) fn all_allowed(calls: &[Call]) -> bool {
 impl Sketch {
     /// Whether the answer of this call, and the state after it, depend on nothing that is not compared.
     pub(super) fn allows(&self, call: &Call) -> bool {
+        if let Some(file) = self.to_be_acknowledged {
+            return matches!(*call, Call::Set { at, option: WideOption::QuickAck, .. } if self.file(at) == Some(file));
+        }
         if let Some(file) = self.to_be_drained {
             return matches!(*call, Call::Drain { at, .. } if self.file(at) == Some(file));
         }
@@ -134,11 +137,14 @@ impl Sketch {
                     self.to_be_drained = Some(file);
                 }
             }
-            Call::Drain { at, .. } => {
+            Call::Drain { at, exact } => {
                 if let Some(file) = self.file(at) {
                     self.drained(file);
+                    // The last bytes occupy the sender's buffer until they are acknowledged, which may take 40 ms.
+                    self.to_be_acknowledged = (!exact).then_some(file);
                 }
             }
+            Call::Set { option: WideOption::QuickAck, .. } => self.to_be_acknowledged = None,
             Call::Write { at, length } => {
                 if let Some(file) = self.file(at) {
                     self.files[file].queued += length;

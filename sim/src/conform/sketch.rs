@@ -76,6 +76,8 @@ pub(super) struct Sketch {
     next: usize,
     /// The next call must drain this file.
     pub(super) to_be_drained: Option<usize>,
+    /// The next call must make this file acknowledge what it has received.
+    pub(super) to_be_acknowledged: Option<usize>,
 }
 
 impl Sketch {
@@ -88,6 +90,7 @@ impl Sketch {
             limit: None,
             next: 0,
             to_be_drained: None,
+            to_be_acknowledged: None,
         }
     }
 

@@ -48,7 +48,8 @@ impl World {
             listener.limit = limit;
             return Ok(());
         }
-        if self.sockets[id].state != State::Closed {
+        let attempted = self.sockets[id].attempt != Attempt::None && !self.kernel_of(thread).is_bsd();
+        if self.sockets[id].state != State::Closed || attempted {
             return Err(Errno::EINVAL);
         }
         if self.sockets[id].holds_port {
