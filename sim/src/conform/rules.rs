@@ -45,8 +45,9 @@ impl Sketch {
             }),
             Call::Fill { at } => file(at).is_none_or(|file| !self.is_flooded(file) && self.is_fillable(file)),
             Call::Drain { at, exact } => file(at).is_none_or(|file| exact != self.is_flooded(file)),
-            // What carries an acknowledgement back frees room (T58, E32).
-            Call::Shutdown { at, how } => file(at).is_none_or(|file| how == 0 || !self.is_flooded(file)),
+            // What carries an acknowledgement back frees room (T58, E32); and an end that is shut down for reading answers 0
+            // while more is on its way.
+            Call::Shutdown { at, .. } => file(at).is_none_or(|file| !self.is_flooded(file)),
             Call::Get { at, option: WideOption::Readable } => {
                 file(at).is_none_or(|file| !self.is_flooded(file))
             }
@@ -61,7 +62,8 @@ impl Sketch {
 
     fn is_fillable(&self, file: usize) -> bool {
         let file = &self.files[file];
-        let known = file.kind == Kind::Tcp && file.started && !file.wild && file.peer.is_some();
+        let receives = file.peer.is_some_and(|peer| !self.files[peer].is_shut);
+        let known = file.kind == Kind::Tcp && file.started && !file.wild && receives;
         known && !file.filled && file.has_small_buffers
     }
 
@@ -181,6 +183,7 @@ impl Sketch {
     }
 
     fn shut(&mut self, file: usize, how: i32) {
+        self.files[file].is_shut |= how == 0 || how == 2;
         if self.files[file].kind == Kind::Listener && (how == 0 || how == 2) {
             // It leaves the listening state; listening again gives it another port (T41).
             self.drop_queue(file);

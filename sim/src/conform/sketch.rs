@@ -34,6 +34,8 @@ pub(super) struct File {
     pub(super) wild: bool,
     /// Reset or refused.
     pub(super) dead: bool,
+    /// It was shut down for reading.
+    pub(super) is_shut: bool,
     /// Its buffers are soon full.
     pub(super) has_small_buffers: bool,
     /// Clients that a listener has not accepted.
@@ -52,6 +54,7 @@ impl File {
             queued: 0,
             wild: false,
             dead: false,
+            is_shut: false,
             has_small_buffers: false,
             queue: VecDeque::new(),
             backlog: 0,
