@@ -7,6 +7,7 @@
 use std::fmt;
 
 use reactor::sys::{Errno, Fd};
+use reactor::time::Instant;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
 
@@ -24,6 +25,8 @@ struct Slot {
     word: u64,
     live: bool,
     high: bool,
+    /// It was closed from this side.
+    closing: bool,
 }
 
 /// See the module.
@@ -38,6 +41,9 @@ pub struct Audited<P> {
     closed: u64,
     calls: u64,
     enabled: bool,
+    linger_ns: u64,
+    /// Closed from this side and not gone; with the time since which nothing is left to send, once that is so.
+    lingering: Vec<(Token, Option<Instant>)>,
 }
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
@@ -63,6 +69,8 @@ impl<P: Party> Audited<P> {
             closed: 0,
             calls: 0,
             enabled: true,
+            linger_ns: config.linger_ns.saturating_add(2 * config.tick_ns),
+            lingering: Vec::new(),
         }
     }
 
@@ -142,6 +150,43 @@ impl<P: Party> Audited<P> {
         }
     }
 
+    /// Takes note of a connection that its handler may have closed.
+    #[inline]
+    fn note_closing(&mut self, ctx: &Context<'_>, token: Token) {
+        if ctx.is_open(token) || !self.is_live(token) {
+            return;
+        }
+        let slot = &mut self.slots[token.slot() as usize];
+        if !slot.closing {
+            slot.closing = true;
+            self.lingering.push((token, None));
+        }
+    }
+
+    /// After a turn that has run all timers that were due: what was closed and has nothing left to send does not wait for
+    /// its peer longer than the linger time (bug-catalogue B47).
+    pub fn check_closes(&mut self, ctx: &Context<'_>) {
+        let mut closes = std::mem::take(&mut self.lingering);
+        closes.retain(|&(token, _)| self.is_live(token));
+        for (token, since) in &mut closes {
+            if ctx.queued_bytes(*token) > 0 {
+                *since = None;
+                continue;
+            }
+            let since = *since.get_or_insert(ctx.now());
+            let lasts_ns = ctx.now().saturating_ns_since(since);
+            if lasts_ns > self.linger_ns {
+                self.violated(
+                    "bounded-close",
+                    format!(
+                        "{token:?} is closed, has nothing left to send, and is there after {lasts_ns} ns"
+                    ),
+                );
+            }
+        }
+        self.lingering = closes;
+    }
+
     fn tell_excuse(&mut self, ctx: &Context<'_>, token: Token) {
         if let (Some(witness), Some(fd)) = (&self.witness, ctx.descriptor(token))
             && witness.excuses(fd)
@@ -163,7 +208,7 @@ impl<P: Party> Handler for Audited<P> {
         if self.slots[index].live && self.enabled {
             self.violated("dead-generation", format!("{token:?} opened while its slot was in use"));
         }
-        self.slots[index] = Slot { word: token.as_word(), live: true, high: false };
+        self.slots[index] = Slot { word: token.as_word(), live: true, high: false, closing: false };
         self.opened += 1;
         self.party.on_open(ctx, token, origin)
     }
@@ -186,12 +231,15 @@ impl<P: Party> Handler for Audited<P> {
     ) -> usize {
         self.calls += 1;
         self.check_open(ctx, token, "on_data");
-        self.party.on_data(ctx, token, state, bytes)
+        let taken = self.party.on_data(ctx, token, state, bytes);
+        self.note_closing(ctx, token);
+        taken
     }
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, unconsumed: usize) {
         self.check_open(ctx, token, "on_end");
         self.party.on_end(ctx, token, state, unconsumed);
+        self.note_closing(ctx, token);
     }
 
     fn on_pressure(
@@ -207,6 +255,7 @@ impl<P: Party> Handler for Audited<P> {
         }
         self.check_open(ctx, token, "on_pressure");
         self.party.on_pressure(ctx, token, state, pressure);
+        self.note_closing(ctx, token);
     }
 
     fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, state: P::Connection, reason: CloseReason) {

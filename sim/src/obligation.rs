@@ -279,7 +279,7 @@ impl World {
         let stream = self.connections.get(socket.connection).map(|entry| &entry.streams[socket.incoming()]);
         Seen {
             arrived: stream.map_or(0, |stream| stream.arrived),
-            over: self.is_over(id),
+            over: self.is_certainly_over(id),
             last_queued: queue.map_or(0, |&last| u64::from(last) + 1),
         }
     }

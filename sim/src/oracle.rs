@@ -35,6 +35,8 @@ oracles! {
     IllegalCall "illegal-call" "no call that would block or makes no sense",
     EmptyWakeups "empty-wakeups" "the loop does not spin",
     BoundedQueue "bounded-queue" "queues, kept bytes and mailboxes stay below their limits; nobody ready is forgotten",
+    Starvation "starvation" "no connection takes more of a turn than its budget, so that the others get theirs",
+    BoundedClose "bounded-close" "a connection that was closed with nothing left to send is gone after the linger time",
     MessageOrder "message-order" "each message of another thread arrives once, in the order of its producer",
     LostWakeup "lost-wakeup" "the loop does not sleep while a message that was notified waits",
     TimerContract "timer-contract" "timers fire once, never early, in order, never after cancel, and in time",

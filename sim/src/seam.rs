@@ -56,16 +56,38 @@ pub struct Tamper {
     pub at: u64,
 }
 
-/// What the last wait asked for.
+/// What the last wait asked for, and what was asked of one descriptor since.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     timeout_ns: Rc<Cell<Option<u64>>>,
+    busiest: Rc<Cell<Busiest>>,
+}
+
+/// The most calls of a kind that one descriptor had since the last wait.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Busiest {
+    /// recv(2).
+    pub reads: u32,
+    /// accept(2).
+    pub accepts: u32,
+}
+
+/// What one descriptor had in the turn of this number.
+#[derive(Copy, Clone, Debug, Default)]
+struct Usage {
+    turn: u64,
+    busy: Busiest,
 }
 
 impl Asked {
     /// The timeout in nanoseconds; `None` for none.
     pub fn timeout_ns(&self) -> Option<u64> {
         self.timeout_ns.get()
+    }
+
+    /// The most calls that one descriptor had since the last wait.
+    pub fn busiest(&self) -> Busiest {
+        self.busiest.get()
     }
 }
 
@@ -77,17 +99,48 @@ pub struct Seam {
     tamper: Option<Tamper>,
     occasions: u64,
     parked: bool,
+    turn: u64,
+    /// By descriptor number.
+    usage: Vec<Usage>,
 }
 
 impl Seam {
     /// The calls of one thread.
     pub fn new(inner: SimSyscalls, tamper: Option<Tamper>) -> Seam {
-        Seam { inner, asked: Asked::default(), tamper, occasions: 0, parked: false }
+        Seam {
+            inner,
+            asked: Asked::default(),
+            tamper,
+            occasions: 0,
+            parked: false,
+            turn: 0,
+            usage: Vec::new(),
+        }
     }
 
     /// A view of what the last wait asked for.
     pub fn asked(&self) -> Asked {
         self.asked.clone()
+    }
+
+    /// Counts a call on a descriptor.
+    #[inline]
+    fn count_call(&mut self, fd: Fd, count: impl FnOnce(&mut Busiest)) {
+        let Ok(number) = usize::try_from(fd.as_raw()) else { return };
+        if number >= self.usage.len() {
+            self.usage.resize(number + 1, Usage::default());
+        }
+        let usage = &mut self.usage[number];
+        if usage.turn != self.turn {
+            *usage = Usage { turn: self.turn, busy: Busiest::default() };
+        }
+        count(&mut usage.busy);
+        let (busy, most) = (usage.busy, self.asked.busiest.get());
+        if busy.reads > most.reads || busy.accepts > most.accepts {
+            let Busiest { reads, accepts } = busy;
+            let most = Busiest { reads: reads.max(most.reads), accepts: accepts.max(most.accepts) };
+            self.asked.busiest.set(most);
+        }
     }
 
     /// Whether this mistake is made now; counts the occasion.
@@ -113,6 +166,8 @@ impl Seam {
         if self.parked {
             return timeout_ns;
         }
+        self.turn += 1;
+        self.asked.busiest.set(Busiest::default());
         let mut timeout_ns = timeout_ns;
         if timeout_ns.is_some_and(|ns| ns > 0) && self.tampers(Mistake::Oversleep) {
             timeout_ns = timeout_ns.map(|ns| ns.saturating_add(OVERSLEPT_NS));
@@ -171,6 +226,7 @@ impl Syscalls for Seam {
     }
 
     fn accept4(&mut self, fd: Fd) -> Result<Accepted, Errno> {
+        self.count_call(fd, |busy| busy.accepts += 1);
         if self.tampers(Mistake::FailAccept) {
             return Err(Errno::EINVAL);
         }
@@ -191,6 +247,7 @@ impl Syscalls for Seam {
 
     #[inline]
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.count_call(fd, |busy| busy.reads += 1);
         let result = self.inner.recv(fd, buffer);
         let Ok(length) = result else { return result };
         if length > 1 && self.tampers(Mistake::LoseByte) {
@@ -220,6 +277,10 @@ impl Syscalls for Seam {
     fn close(&mut self, fd: Fd) -> Result<(), Errno> {
         if self.tampers(Mistake::ForgetClose) {
             return Ok(());
+        }
+        // The next tenant of the number begins anew.
+        if let Some(usage) = usize::try_from(fd.as_raw()).ok().and_then(|number| self.usage.get_mut(number)) {
+            *usage = Usage::default();
         }
         if self.tampers(Mistake::CloseTwice) {
             let _ = self.inner.close(fd);

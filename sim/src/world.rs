@@ -232,6 +232,14 @@ impl World {
         self.swarm.is_on(kind) && self.draw_fault(kind, entity, |_| ()).is_some()
     }
 
+    /// As [`World::fault`], for kinds that only some kernels have: never under another, also where hosts differ.
+    #[inline]
+    pub(crate) fn fault_under(&mut self, kernel: Kernel, kind: FaultKind, entity: u32) -> bool {
+        self.swarm.is_on(kind)
+            && kind.is_legal_under(kernel)
+            && self.draw_fault(kind, entity, |_| ()).is_some()
+    }
+
     /// As [`World::fault`], with the details of what happens. All of a fault's decisions are drawn in `details`, so that
     /// a run in which the kind is suppressed makes the same ones.
     #[inline]

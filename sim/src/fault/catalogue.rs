@@ -7,6 +7,8 @@ use crate::decision::Domain;
 use crate::kernel::Kernel;
 
 const EVERYWHERE: &[Kernel] = &Kernel::ALL;
+const LINUX: &[Kernel] = &[Kernel::Linux];
+const BSD: &[Kernel] = &[Kernel::Freebsd, Kernel::Macos];
 
 macro_rules! catalogue {
     ($($kind:ident {
@@ -238,6 +240,70 @@ catalogue! {
         domain: Clock,
         kernels: EVERYWHERE,
         strength: OFTEN,
+    }
+    ExhaustedBuffers {
+        name: "exhausted-buffers",
+        does: "send finds the system out of buffers, ENOBUFS; nothing tells when that is over.",
+        because: "N7, B45",
+        domain: Buffers,
+        kernels: BSD,
+        strength: RARELY,
+    }
+    MemoryPressure {
+        name: "memory-pressure",
+        does: "send finds no memory while earlier bytes are queued, EAGAIN; the edge of freed room is owed.",
+        because: "N2, M5, T57, B03",
+        domain: Buffers,
+        kernels: LINUX,
+        strength: RARELY,
+    }
+    InterruptedCalls {
+        name: "interrupted-calls",
+        does: "recv, send or accept is interrupted by a signal before it has done anything.",
+        because: "N6, B45",
+        domain: WaitFaults,
+        kernels: BSD,
+        strength: RARELY,
+    }
+    InterruptedCloses {
+        name: "interrupted-closes",
+        does: "close reports EINTR, and has released the descriptor all the same.",
+        because: "T79, B44",
+        domain: Descriptors,
+        kernels: EVERYWHERE,
+        strength: SOMETIMES,
+    }
+    RefusedAtOnce {
+        name: "refused-at-once",
+        does: "connect fails inside the call: no local address or port is left, or there is no route.",
+        because: "T5, T6, T9, B43",
+        domain: ConnectFaults,
+        kernels: EVERYWHERE,
+        strength: SOMETIMES,
+    }
+    SpuriousEdges {
+        name: "spurious-edges",
+        does: "A socket whose data was just drained is reported once more, with nothing to read.",
+        because: "E16, E21, N4, B66",
+        domain: Batches,
+        kernels: LINUX,
+        strength: SOMETIMES,
+    }
+    StolenConnections {
+        name: "stolen-connections",
+        does: "Another process that shares the listener accepts first: the event came, the connection has gone.",
+        because: "T45, E39, B21",
+        domain: AcceptFaults,
+        kernels: EVERYWHERE,
+        strength: SOMETIMES,
+    }
+    AcceptRefusals {
+        name: "accept-refusals",
+        does: "A policy refuses accept, EPERM; the connection stays in the queue.",
+        because: "T44, B22",
+        domain: AcceptFaults,
+        kernels: LINUX,
+        strength: SOMETIMES,
     }
 }
 

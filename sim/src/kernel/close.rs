@@ -111,7 +111,8 @@ impl World {
             self.knotes_of_number_removed(thread, object, fd);
         }
         self.release(object);
-        Ok(())
+        // The descriptor is gone whatever close answers (T79).
+        if self.fault(FaultKind::InterruptedCloses, host) { Err(Errno::EINTR) } else { Ok(()) }
     }
 
     /// The last descriptor is closed: FIN, or reset, or nothing (T71, T75).

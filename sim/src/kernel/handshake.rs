@@ -94,6 +94,12 @@ impl World {
         if to_host.is_none() && to_ip.octets()[0] != 10 {
             return Err(Errno::ENETUNREACH);
         }
+        let error = |details: &mut Details<'_>| {
+            details.choose("which error", &[Errno::EADDRNOTAVAIL, Errno::ENETUNREACH])
+        };
+        if let Some(error) = self.fault_with(FaultKind::RefusedAtOnce, host, error) {
+            return Err(error);
+        }
         let socket = &self.sockets[id];
         let bound = socket.local.filter(|_| socket.holds_port || socket.address_chosen);
         let local_ip =

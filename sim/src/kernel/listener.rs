@@ -143,6 +143,18 @@ impl World {
             return Err(Errno::EAGAIN);
         }
         self.progress(thread);
+        if self.fault_under(kernel, FaultKind::InterruptedCalls, id) {
+            return Err(Errno::EINTR);
+        }
+        if self.fault_under(kernel, FaultKind::AcceptRefusals, id) {
+            return Err(Errno::EPERM);
+        }
+        if self.fault(FaultKind::StolenConnections, id) {
+            self.lose_queued(id, Errno::EAGAIN);
+            if self.sockets[id].listener.as_ref().is_none_or(|listener| listener.queue.is_empty()) {
+                return Err(Errno::EAGAIN);
+            }
+        }
         let error = |details: &mut Details<'_>| details.choose("which error", accept_errors(kernel));
         if let Some(error) = self.fault_with(FaultKind::AcceptErrors, id, error) {
             return Err(self.lose_queued(id, error));
@@ -238,9 +250,17 @@ impl World {
 /// The errors of the connection that accept may report (T44); the first is the commonest.
 const fn accept_errors(kernel: Kernel) -> &'static [Errno] {
     match kernel {
-        Kernel::Linux => {
-            &[Errno::ECONNABORTED, Errno::EPROTO, Errno::ENETDOWN, Errno::EHOSTUNREACH, Errno::ENETUNREACH]
-        }
+        Kernel::Linux => &[
+            Errno::ECONNABORTED,
+            Errno::EPROTO,
+            Errno::ENETDOWN,
+            Errno::EHOSTUNREACH,
+            Errno::ENETUNREACH,
+            Errno::ENOPROTOOPT,
+            Errno::EHOSTDOWN,
+            Errno::ENONET,
+            Errno::EOPNOTSUPP,
+        ],
         Kernel::Freebsd | Kernel::Macos => &[Errno::ECONNABORTED],
     }
 }

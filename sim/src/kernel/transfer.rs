@@ -6,7 +6,7 @@ use reactor::sys::{Errno, Fd};
 
 use super::socket::State;
 use super::watch::Key;
-use super::{NONE, Object, cost};
+use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::obligation::Lapse;
@@ -32,6 +32,10 @@ impl World {
             return Err(Errno::ENOTCONN);
         }
         let (connection, incoming) = (socket.connection, socket.incoming());
+        let kernel = self.kernel_of(thread);
+        if self.fault_under(kernel, FaultKind::InterruptedCalls, id) {
+            return Err(Errno::EINTR);
+        }
         if let Some(entry) = self.connections.get_mut(connection) {
             let stream = &mut entry.streams[incoming];
             if stream.readable() > 0 {
@@ -41,6 +45,9 @@ impl World {
                 self.progress(thread);
                 if owes {
                     self.acknowledge(connection, incoming);
+                }
+                if self.readable(id) == 0 && self.fault_under(kernel, FaultKind::SpuriousEdges, id) {
+                    self.wake(Object::Socket(id), Key::Any);
                 }
                 return Ok(count);
             }
@@ -86,6 +93,10 @@ impl World {
         if length == 0 {
             return Ok(0);
         }
+        let kernel = self.kernel_of(thread);
+        if let Some(error) = self.send_trouble(kernel, id, length) {
+            return Err(error);
+        }
         if self.fault(FaultKind::ChangingBuffers, id) {
             self.change_send_capacity(id);
         }
@@ -121,6 +132,29 @@ impl World {
             self.expect_ack(id);
         }
         Ok(count)
+    }
+
+    /// What keeps a healthy socket from taking bytes though it has room.
+    fn send_trouble(&mut self, kernel: Kernel, id: u32, length: usize) -> Option<Errno> {
+        if self.fault_under(kernel, FaultKind::InterruptedCalls, id) {
+            return Some(Errno::EINTR);
+        }
+        if self.fault_under(kernel, FaultKind::ExhaustedBuffers, id) {
+            return Some(Errno::ENOBUFS);
+        }
+        // With nothing queued the system takes the bytes whatever memory there is, for no acknowledgement would come
+        // to tell of more.
+        if self.swarm.is_on(FaultKind::MemoryPressure)
+            && self.room(id) >= length as u64
+            && self.room(id) < self.sockets[id].send_capacity
+            && self.fault_under(kernel, FaultKind::MemoryPressure, id)
+        {
+            self.sockets[id].no_space = true;
+            self.owe_room(id);
+            self.expect_ack(id);
+            return Some(Errno::EAGAIN);
+        }
+        None
     }
 
     /// Whether the socket takes bytes at all, in the order in which each system looks (T60, T61).

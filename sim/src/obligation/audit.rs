@@ -30,7 +30,7 @@ fn acked(stream: &Stream, now: u64) -> u64 {
 
 impl World {
     /// The connection of this socket has ended for it: failed, reset, or finished both ways and closed.
-    pub(super) fn is_over(&self, id: u32) -> bool {
+    pub(super) fn is_certainly_over(&self, id: u32) -> bool {
         let Some(socket) = self.sockets.get(id) else { return false };
         socket.state == State::Closed
             && socket.attempt != Attempt::None
@@ -44,13 +44,13 @@ impl World {
         if let Some(listener) = &socket.listener {
             return !listener.queue.is_empty();
         }
-        if socket.state == State::SynSent || (socket.state == State::Closed && !self.is_over(id)) {
+        if socket.state == State::SynSent || (socket.state == State::Closed && !self.is_certainly_over(id)) {
             return false;
         }
         let stream = self.connections.get(socket.connection).map(|entry| &entry.streams[socket.incoming()]);
         let bytes =
             stream.is_some_and(|stream| !stream.discards && stream.arrived.min(stream.written) > stream.read);
-        bytes || socket.fin_received || self.is_over(id)
+        bytes || socket.fin_received || self.is_certainly_over(id)
     }
 
     /// Whether the send buffer is empty, with nothing under way that could tell more.
@@ -72,7 +72,7 @@ impl World {
         }
         match filter {
             Filter::Read => self.has_input(id),
-            Filter::Write => self.is_over(id) || self.has_all_room(id),
+            Filter::Write => self.is_certainly_over(id) || self.has_all_room(id),
             _ => false,
         }
     }
@@ -86,7 +86,7 @@ impl World {
                 bits.set(EpollMask::IN, counter > 0);
             }
             Object::Socket(id) if self.sockets.get(id).is_some() => {
-                let over = self.is_over(id);
+                let over = self.is_certainly_over(id);
                 bits.set(EpollMask::IN, self.has_input(id));
                 bits.set(EpollMask::OUT, over || self.has_all_room(id));
                 bits.set(EpollMask::RDHUP, over || self.sockets[id].fin_received);

@@ -21,6 +21,9 @@ const LOOK_EVERY_TURNS: u64 = 64;
 /// The longest timeout that `epoll_wait(2)` takes: 24.8 days (kernel-semantics C6).
 const TIMEOUT_NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
 
+/// Turning a connection away takes an accept beyond the budget, and one that finds out.
+const ACCEPTS_TO_SHED: u32 = 2;
+
 /// How long a program waits before it tries again to begin.
 const RETRY_NS: u64 = 20_000_000;
 
@@ -216,6 +219,7 @@ impl<P: Party> Member<P> {
             return Err(Breach::new("empty-wakeups", details.to_owned()));
         }
         self.turns_empty = turns_empty;
+        self.check_fairness()?;
         let timer_budget_ended = fired - self.timers_fired >= u64::from(self.config.timers_per_turn);
         self.timers_fired = fired;
         let asleep = (turn == Turn::Parked && world.is_asleep(self.thread)).then(|| self.asked.timeout_ns());
@@ -224,12 +228,34 @@ impl<P: Party> Member<P> {
             let now = ctx.now();
             let facts = TurnFacts { now, timer_budget_ended, asleep, wait_rounding_ns, tick_ns };
             audited.party_mut().after_turn(facts);
+            if !timer_budget_ended {
+                audited.check_closes(ctx);
+            }
         });
         if let Some(breach) = self.reactor.handler().breach() {
             return Err(breach.clone());
         }
         if turns % LOOK_EVERY_TURNS == LOOK_EVERY_TURNS - 1 && turn == Turn::Ran {
             self.look(world)?;
+        }
+        Ok(())
+    }
+
+    /// No connection and no listener had more calls in a turn than its budget, so that all others get their turn
+    /// (bug-catalogue B38, B90). What follows a wait counts up to the next.
+    fn check_fairness(&self) -> Result<(), Breach> {
+        let busiest = self.asked.busiest();
+        let Config { reads_per_turn, accepts_per_turn, .. } = self.config;
+        let limits = [
+            (busiest.reads, reads_per_turn, "reads"),
+            (busiest.accepts, accepts_per_turn.saturating_add(ACCEPTS_TO_SHED), "accepts"),
+        ];
+        for (calls, limit, what) in limits {
+            if calls > limit {
+                let details =
+                    format!("{calls} {what} of one descriptor between two waits, where {limit} are allowed");
+                return Err(Breach::new("starvation", details));
+            }
         }
         Ok(())
     }

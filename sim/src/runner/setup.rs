@@ -83,21 +83,46 @@ impl Setup {
             [SECOND, 100 * MILLISECOND, 5 * SECOND, 30 * SECOND][draw("how long the trouble lasts", 4)];
         let tight = draw("descriptor limit", 8) == 7;
         let backlog = [128, 16, 1][draw("backlog", 3)];
-        let service = draw_config(&mut draw);
-        let client = draw_config(&mut draw);
+        let mut service = draw_config(&mut draw);
+        let mut client = draw_config(&mut draw);
+        // A full registry turns connections away; clients have room for what they plan.
+        service.connections_max = [1024, 1024, 1024, 3][draw("connections of a service", 4)];
+        let weather = options.weather.unwrap_or(weather);
+        if weather == Weather::Tiny {
+            shrink(&mut service);
+            shrink(&mut client);
+        }
         Setup {
             workload: options.workload.unwrap_or(workload),
             kernel: options.kernel.unwrap_or(kernel),
-            weather: options.weather.unwrap_or(weather),
+            weather,
             service,
             client,
             trouble_ns,
-            descriptor_limit: if tight { 11 } else { 65_536 },
+            descriptor_limit: match (tight, weather) {
+                (true, Weather::Tiny) => DESCRIPTORS_OF_A_LOOP + 3,
+                (true, _) => DESCRIPTORS_OF_A_LOOP + 5,
+                (false, _) => 65_536,
+            },
             backlog,
             latency: None,
             oracles: true,
         }
     }
+}
+
+/// The three standard descriptors, and a loop's own: readiness, waker, reserve.
+const DESCRIPTORS_OF_A_LOOP: usize = 6;
+
+/// Budgets and vectors of two, as tiny weather has them.
+fn shrink(config: &mut Config) {
+    config.events_per_wait = config.events_per_wait.min(2);
+    config.reads_per_turn = config.reads_per_turn.min(2);
+    config.writes_per_turn = config.writes_per_turn.min(2);
+    config.accepts_per_turn = config.accepts_per_turn.min(2);
+    config.timers_per_turn = config.timers_per_turn.min(2);
+    config.messages_per_turn = config.messages_per_turn.min(2);
+    config.write_segments_max = config.write_segments_max.min(2);
 }
 
 /// Limits of a loop: often tiny, so that every budget ends and every queue fills.

@@ -351,7 +351,17 @@ impl Handler for EchoService {
 
 /// Errors that say that the process, or the system, ran out of something.
 pub(crate) fn is_shortage(error: Errno) -> bool {
-    matches!(error, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::ENOSPC)
+    matches!(
+        error,
+        Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::ENOSPC
+            // No port, or no route, inside connect (kernel-semantics T5, T9).
+            | Errno::EADDRNOTAVAIL
+            | Errno::ENETUNREACH
+    )
 }
 
 impl Party for EchoService {
