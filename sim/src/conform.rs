@@ -28,6 +28,7 @@ mod generate;
 pub mod observation;
 mod perform;
 mod rules;
+pub mod self_test;
 pub mod shrink;
 mod sketch;
 mod text;

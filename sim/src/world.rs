@@ -16,6 +16,7 @@ use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
 use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
+use crate::kernel::drift::Drift;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::handshake::Connection;
@@ -56,6 +57,8 @@ pub struct WorldOptions {
     pub buffer_bytes: Option<u64>,
     /// Descriptors of a process, the three standard ones included.
     pub descriptor_limit: usize,
+    /// A way in which the kernel differs from Linux on purpose, for tests of the comparison with the live kernel.
+    pub drift: Option<Drift>,
     /// Whether the kernel checks what it owes.
     pub obligations: ObligationCheck,
     /// A debt that is forgotten on purpose, to show that the check sees it.
@@ -74,6 +77,7 @@ impl Default for WorldOptions {
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
+            drift: None,
             obligations: ObligationCheck::Never,
             lapse: None,
             collect_trace: false,
@@ -398,10 +402,11 @@ impl SharedWorld {
         let index = world.hosts.len() as u32;
         let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
         let limit = world.options.descriptor_limit;
+        let highest_first = world.drifts(Drift::HighestDescriptor);
         world.hosts.push(Host {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
-            process: Process::new(limit),
+            process: Process::new(limit, highest_first),
             ports: Ports::default(),
         });
         HostId(index)

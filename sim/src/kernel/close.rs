@@ -2,6 +2,7 @@
 
 use reactor::sys::{Errno, Fd, Shutdown};
 
+use super::drift::Drift;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -94,8 +95,21 @@ impl World {
         if write && !self.connections[connection].streams[outgoing].finished {
             self.connections[connection].streams[outgoing].finished = true;
             self.transmit(connection, outgoing);
+            if self.drifts(Drift::EndOutOfBand) {
+                self.show_end(connection, outgoing);
+            }
         }
         Ok(())
+    }
+
+    /// The other end sees the FIN before the data ahead of it.
+    #[cold]
+    fn show_end(&mut self, connection: u32, side: usize) {
+        let receiver = self.connections[connection].sockets[1 - side];
+        if receiver != NONE {
+            self.sockets[receiver].receive_shut = true;
+            self.wake(Object::Socket(receiver), Key::Any);
+        }
     }
 
     pub(crate) fn close(&mut self, thread: u32, fd: Fd) -> Result<(), Errno> {
@@ -107,6 +121,9 @@ impl World {
             return Err(Errno::EBADF);
         }
         self.progress(thread);
+        if self.drifts(Drift::CloseUnregisters) {
+            self.items_of_number_removed(object, fd);
+        }
         if self.descriptions.is_shared(object) && self.kernel_of(thread).is_bsd() {
             self.knotes_of_number_removed(thread, object, fd);
         }
@@ -123,7 +140,7 @@ impl World {
         if socket.state == State::Connected {
             let linger_s = socket.linger_s;
             let fin_queued = self.connections[connection].streams[outgoing].finished;
-            if self.readable(id) > 0 {
+            if self.readable(id) > 0 && !self.drifts(Drift::CloseIgnoresUnread) {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);
             } else if linger_s == Some(0) {

@@ -3,6 +3,7 @@
 
 use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Fd, Wait};
 
+use super::drift::Drift;
 use super::ready_list::ReadyList;
 use super::watch::{Key, Watch};
 use super::{NONE, Object, cost};
@@ -184,6 +185,20 @@ impl World {
         }
     }
 
+    /// A drift: the registrations under this number go with it, although the file lives on.
+    #[cold]
+    pub(crate) fn items_of_number_removed(&mut self, object: Object, fd: Fd) {
+        let Some(watchers) = self.watchers(object) else { return };
+        let watches: Vec<Watch> = watchers.iter().collect();
+        for watch in watches {
+            if let Object::Epoll(epoll) = watch.set
+                && self.epolls[epoll].items[watch.item].fd == fd
+            {
+                self.epoll_remove(epoll, watch.item);
+            }
+        }
+    }
+
     /// Takes an item out of everything it is in.
     pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
         self.close_account(Object::Epoll(epoll), item);
@@ -250,10 +265,13 @@ impl World {
             count += 1;
             self.pay(Object::Epoll(epoll), item, object);
             if mask.contains(EpollMask::ONESHOT) {
-                self.epolls[epoll].items[item].mask = mask & PRIVATE;
+                let left = if self.drifts(Drift::OneShotHangUp) { PRIVATE | ALWAYS } else { PRIVATE };
+                self.epolls[epoll].items[item].mask = mask & left;
             } else if !mask.contains(EpollMask::ET) && !self.lapses(Lapse::DropLevels) {
                 self.epolls[epoll].ready.push(item);
                 levels += 1;
+            } else if ready.contains(EpollMask::IN) && self.drifts(Drift::RepeatedEdge) {
+                self.epolls[epoll].ready.push(item);
             }
         }
         self.threads[thread as usize].only_levels = levels == count;

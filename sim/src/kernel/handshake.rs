@@ -251,6 +251,8 @@ impl World {
         let (shared, low_water, unsent_limit) =
             (parent.shared, parent.receive_low_water, parent.unsent_limit);
         let (send, receive) = (parent.send_capacity, parent.receive_capacity);
+        // The marks of a shutdown that was refused go over too (T26).
+        let (receive_shut, send_shut) = (parent.receive_shut, parent.send_shut);
         let socket = &mut self.sockets[id];
         socket.state = State::Connected;
         socket.attempt = Attempt::Known;
@@ -262,6 +264,8 @@ impl World {
         socket.shared = shared;
         socket.receive_low_water = low_water;
         socket.unsent_limit = unsent_limit;
+        socket.receive_shut = receive_shut;
+        socket.send_shut = send_shut;
         socket.send_capacity = send;
         socket.receive_capacity = receive;
         self.hosts[host as usize].ports.connect(local.port(), &self.work);
