@@ -49,6 +49,7 @@
 //!
 //! The verbs are in [`verb::Verb`].
 
+pub mod capability;
 pub mod driver;
 pub mod expect;
 #[cfg(target_os = "linux")]
@@ -61,6 +62,7 @@ mod subject;
 pub mod verb;
 mod words;
 
+pub use capability::Capability;
 pub use driver::Driver;
 pub use parse::ParseError;
 pub use probe::Probe;

@@ -98,7 +98,8 @@ impl World {
     }
 
     pub(crate) fn is_local(&self, host: u32, ip: Ipv4Addr) -> bool {
-        ip.is_unspecified() || ip.is_loopback() || ip == self.hosts[host as usize].ip
+        let host = &self.hosts[host as usize];
+        ip.is_unspecified() || ip == host.ip || (ip.is_loopback() && !host.ports.loopback_is_down)
     }
 
     /// T10 to T14: whether another user of the port keeps this socket from it.

@@ -91,7 +91,12 @@ impl World {
         let to = SocketAddrV4::new(to_ip, to.port());
         let local_ip = if to_ip.is_loopback() { to_ip } else { self.hosts[host as usize].ip };
         let to_host = if to_ip.is_loopback() { Some(host) } else { self.host_at(to_ip) };
-        if to_host.is_none() && to_ip.octets()[0] != 10 {
+        let no_route = if to_ip.is_loopback() {
+            self.hosts[host as usize].ports.loopback_is_down
+        } else {
+            to_host.is_none() && to_ip.octets()[0] != 10
+        };
+        if no_route {
             return Err(Errno::ENETUNREACH);
         }
         let error = |details: &mut Details<'_>| {

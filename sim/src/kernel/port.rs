@@ -29,6 +29,8 @@ pub(crate) struct Ports {
     /// First and one past the last port that the kernel chooses by itself.
     range: (u16, u16),
     next: u16,
+    /// Whether the loopback has never been up: it has no address and no route then (T9).
+    pub(crate) loopback_is_down: bool,
     /// Connections that are over and keep their addresses, the oldest first (T6).
     pub(crate) time_wait: VecDeque<TimeWait>,
 }
@@ -41,6 +43,7 @@ impl Default for Ports {
             taken: Default::default(),
             range: EPHEMERAL,
             next: EPHEMERAL.0,
+            loopback_is_down: false,
             time_wait: VecDeque::new(),
         }
     }
@@ -95,6 +98,12 @@ impl Ports {
     /// The ports that the kernel chooses from by itself.
     pub(crate) fn range(&self) -> std::ops::Range<u16> {
         self.range.0..self.range.1
+    }
+
+    /// Sets that range, both ends included; `low` is not above `high`, and `high` is not the last port there is.
+    pub(crate) fn set_range(&mut self, low: u16, high: u16) {
+        self.range = (low, high + 1);
+        self.next = low;
     }
 
     /// Whether some connection has an end at this port, or is remembered there.

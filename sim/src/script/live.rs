@@ -3,8 +3,6 @@
 //! [`Live`] is the seam's own backend, widened by raw calls. The free functions of the modules below each make one call;
 //! what is kept between calls - the numbers that a script has opened, the threads that sleep for it - is in [`Live`].
 
-#![allow(unsafe_code, reason = "system calls")]
-
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +13,8 @@ use reactor::sys::{Errno, Fd, Syscalls, System};
 use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
 
 mod descriptor;
+mod grant;
+mod namespace;
 mod option;
 mod readiness;
 mod seam;
@@ -25,6 +25,8 @@ mod timer;
 mod transfer;
 
 use descriptor::DescriptorLimit;
+pub(super) use grant::missing;
+pub(super) use namespace::apart;
 use signal::Handlers;
 use sleeper::Sleeper;
 
@@ -54,8 +56,7 @@ impl Live {
     /// # Errors
     /// What sigaction(2) or getrlimit(2) answers.
     pub fn new() -> Answer<Live> {
-        // A script that panicked has dropped its kernel all the same.
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         Ok(Live {
             system: System::new(),
             open: BTreeSet::new(),
@@ -95,6 +96,12 @@ impl Drop for Live {
             descriptor::discard(fd);
         }
     }
+}
+
+/// Waits until what belongs to the process is nobody else's.
+fn turn() -> MutexGuard<'static, ()> {
+    // A script that panicked has dropped its kernel all the same.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The error of the call that has just failed on this thread.
@@ -315,5 +322,13 @@ impl Probe for Live {
 
     fn raise_ignored(&mut self) -> Answer<()> {
         signal::raise_ignored()
+    }
+
+    fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {
+        namespace::set_ports(low, high)
+    }
+
+    fn set_loopback(&mut self, up: bool) -> Answer<()> {
+        namespace::set_loopback(up)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use reactor::sys::KeventFlags;
 
+use super::capability::Capability;
 use super::expect::{Expectation, Expected, ExpectedEvent};
 use super::probe::WideNotes;
 use super::step::{Action, Argument, Call, Change, Only, Script, Step, Term};
@@ -103,7 +104,12 @@ fn header(script: &mut Script, line: &str) -> Result<bool, String> {
             script.systems.push(kernel);
         }
     } else if let Some(needs) = line.strip_prefix("needs ") {
-        script.needs.extend(needs.split_whitespace().map(str::to_owned));
+        for name in needs.split_whitespace() {
+            let known = || Capability::ALL.iter().map(|known| known.name()).collect::<Vec<_>>().join(", ");
+            let capability = Capability::from_name(name)
+                .ok_or_else(|| format!("there is no capability {name:?}; there are {}", known()))?;
+            script.needs.push(capability);
+        }
     } else if let Some((side, reason)) =
         line.split_once(" only").filter(|(side, _)| ["simulated", "live"].contains(side))
     {

@@ -262,4 +262,15 @@ pub trait Probe: Syscalls {
     fn interrupt(&mut self, ticket: &Ticket) -> Answer<()>;
     /// Sends the process a signal (SIGUSR1) that it ignores or blocks, for EVFILT_SIGNAL.
     fn raise_ignored(&mut self) -> Answer<()>;
+
+    /// Sets the range of ephemeral ports of this script's network, both ends included.
+    fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {
+        let _ = (low, high);
+        Err(Errno::Unsupported)
+    }
+    /// Brings the loopback of this script's network up, or takes it down.
+    fn set_loopback(&mut self, up: bool) -> Answer<()> {
+        let _ = up;
+        Err(Errno::Unsupported)
+    }
 }

@@ -234,6 +234,15 @@ impl Probe for SimSyscalls {
         Err(Errno::Unsupported)
     }
 
+    fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {
+        self.choose_ports_from(low, high)
+    }
+
+    fn set_loopback(&mut self, up: bool) -> Answer<()> {
+        self.bring_loopback(up);
+        Ok(())
+    }
+
     fn select(&mut self, sets: [&[Fd]; 3], timeout_ms: i32) -> Answer<[Vec<Fd>; 3]> {
         let _ = (sets, timeout_ms);
         Err(Errno::Unsupported)

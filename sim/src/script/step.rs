@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 
 use reactor::sys::KeventFlags;
 
+use super::capability::Capability;
 use super::expect::Expectation;
 use super::probe::{WideFilter, WideNotes};
 use super::verb::Verb;
@@ -28,7 +29,7 @@ pub struct Script {
     /// The kernels that it speaks of; empty for Linux.
     pub systems: Vec<Kernel>,
     /// Capabilities that the live machine must grant.
-    pub needs: Vec<String>,
+    pub needs: Vec<Capability>,
     /// Whether one side is left out.
     pub only: Option<Only>,
     /// What is done.
@@ -212,7 +213,7 @@ impl fmt::Display for Script {
             writeln!(f, "on {}", names.join(" "))?;
         }
         for need in &self.needs {
-            writeln!(f, "needs {need}")?;
+            writeln!(f, "needs {}", need.name())?;
         }
         match &self.only {
             Some(Only::Simulated(reason)) => writeln!(f, "simulated only: {reason}")?,

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+#[cfg(target_os = "linux")]
+use super::capability::Capability;
 use super::driver::{Driver, Failure};
 use super::simulated::synchronous;
 use super::step::{Only, Script};
@@ -79,13 +81,17 @@ fn verdict(result: Result<(), Failure>) -> Verdict {
 
 #[cfg(target_os = "linux")]
 fn run_live(script: &Script, host: Ipv4Addr) -> Verdict {
-    if !script.needs.is_empty() {
-        return Verdict::Skipped(format!("it needs {}", script.needs.join(", ")));
+    let needed = Capability::needed_by(script);
+    for capability in &needed {
+        if let Some(reason) = capability.missing() {
+            return Verdict::Skipped(format!("{} is missing: {reason}", capability.name()));
+        }
     }
-    match super::live::Live::new() {
+    let run = || match super::live::Live::new() {
         Ok(mut probe) => verdict(Driver::new(&mut probe, host).run(script)),
         Err(error) => Verdict::Skipped(format!("the live kernel cannot be probed: {error}")),
-    }
+    };
+    if needed.contains(&Capability::NetworkNamespace) { super::live::apart(run) } else { run() }
 }
 
 #[cfg(not(target_os = "linux"))]

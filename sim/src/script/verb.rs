@@ -183,6 +183,9 @@ verbs! {
     Over "over" [required("wait", Ticket)] "1 if that wait is over, else 0.",
     Finish "finish" [required("wait", Ticket)] "The end of that wait: its events.",
     Interrupt "interrupt" [required("wait", Ticket)] "Sends a signal to the thread that waits.",
+    Clock "clock" [] "clock_gettime(2) of the monotonic clock: nanoseconds.",
+    Ports "ports" [required("low", Number), required("high", Number)] "Sets the range of ephemeral ports, both ends included; needs `netns`.",
+    Loopback "loopback" [required("how", Word(&["up", "down"]))] "`up` gives the loopback its address and route, `down` is as before it was ever up; needs `netns`, where it is down at first.",
     Sleep "sleep" [required("time", Time)] "Lets time pass.",
 }
 

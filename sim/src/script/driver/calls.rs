@@ -374,6 +374,12 @@ impl<P: Probe> Driver<'_, P> {
                 self.put_back(first, ticket);
                 nothing(answer)
             }
+            Verb::Clock => Ok(Value::Number(self.probe.clock_gettime().as_ns().cast_signed())),
+            Verb::Ports => {
+                let (low, high) = (self.small(first)?, self.small(given(1))?);
+                nothing(self.probe.set_ports(low, high))
+            }
+            Verb::Loopback => nothing(self.probe.set_loopback(has_word("up"))),
             Verb::Sleep => {
                 let ns = u64::try_from(time(first)?).map_err(|_| "a time that is not negative")?;
                 self.probe.sleep(ns);

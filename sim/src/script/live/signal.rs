@@ -91,8 +91,23 @@ pub(super) fn raise_ignored() -> Answer<()> {
 
 /// Sends [`INTERRUPT`] to a thread of this process.
 pub(super) fn interrupt(thread: c_int) -> Answer<()> {
-    // SAFETY: takes numbers only. Even if the number now belongs to another thread of this process: the handler does
-    // nothing.
-    let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, INTERRUPT) };
+    tgkill(thread, INTERRUPT)
+}
+
+/// Whether [`interrupt`] is permitted; sends nothing.
+pub(super) fn may_signal(thread: c_int) -> Answer<()> {
+    tgkill(thread, 0)
+}
+
+/// The number of the calling thread.
+pub(super) fn own_thread() -> c_int {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }
+}
+
+fn tgkill(thread: c_int, signal: c_int) -> Answer<()> {
+    // SAFETY: takes numbers only. Even if the number now belongs to another thread of this process: the handler of the one
+    // signal that is sent does nothing.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
     check(if answer < 0 { -1 } else { 0 })
 }

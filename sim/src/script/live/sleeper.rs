@@ -1,7 +1,5 @@
 //! A wait on another thread of the process.
 
-#![allow(unsafe_code, reason = "system calls")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -41,8 +39,7 @@ impl Sleeper {
         let progress = Arc::new(Progress::default());
         let own = Arc::clone(&progress);
         let work = move || {
-            // SAFETY: takes nothing.
-            own.thread.store(unsafe { libc::gettid() }, Ordering::Release);
+            own.thread.store(signal::own_thread(), Ordering::Release);
             let answer = call();
             own.returned.store(true, Ordering::Release);
             answer

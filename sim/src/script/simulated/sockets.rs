@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use reactor::sys::{Errno, Family, Fd, Syscalls};
 
 use crate::kernel::Object;
+use crate::kernel::port::Ports;
 use crate::kernel::syscalls::{SimSyscalls, nothing, number};
 use crate::script::probe::{Answer, MessageFlags, SocketKind, WideOption};
 use crate::trace::{CallKind, word_of_address};
@@ -156,6 +157,24 @@ impl SimSyscalls {
             return Ok(Vec::new());
         }
         self.recv_with(fd, length, MessageFlags::empty())
+    }
+
+    pub(super) fn choose_ports_from(&mut self, low: u16, high: u16) -> Answer<()> {
+        if low == 0 || low > high || high == u16::MAX {
+            return Err(Errno::EINVAL);
+        }
+        self.ports(|ports| ports.set_range(low, high));
+        Ok(())
+    }
+
+    pub(super) fn bring_loopback(&mut self, up: bool) {
+        self.ports(|ports| ports.loopback_is_down = !up);
+    }
+
+    fn ports(&mut self, change: impl FnOnce(&mut Ports)) {
+        let mut world = self.world().enter(self.thread());
+        let host = world.threads[self.thread().0 as usize].host;
+        change(&mut world.hosts[host as usize].ports);
     }
 
     pub(super) fn is_socket(&mut self, fd: Fd) -> bool {
