@@ -135,7 +135,11 @@ impl<P: Probe> Reference<P> {
     }
 
     /// As [`Reference::compare`], without the calls that one of the kernels lacks: what is left of the script, and how that ended.
-    pub fn compare_available(&mut self, mut calls: Vec<Call>, options: &WorldOptions) -> (Vec<Call>, Outcome) {
+    pub fn compare_available(
+        &mut self,
+        mut calls: Vec<Call>,
+        options: &WorldOptions,
+    ) -> (Vec<Call>, Outcome) {
         loop {
             calls.retain(|call| match self.lacking.get_mut(call.capability()) {
                 Some(count) => {

@@ -47,7 +47,8 @@ pub const TABLE: &[Explained] = &[
 
 /// Only the live kernel tells of some sockets; each of them was shut down for writing before.
 fn is_late_acknowledgement(calls: &[Call], difference: &Difference) -> bool {
-    let (Observation::Events(live), Observation::Events(simulated)) = (&difference.live, &difference.simulated)
+    let (Observation::Events(live), Observation::Events(simulated)) =
+        (&difference.live, &difference.simulated)
     else {
         return false;
     };
@@ -61,13 +62,16 @@ fn is_late_acknowledgement(calls: &[Call], difference: &Difference) -> bool {
     extra.peek().is_some()
         && others_agree
         && extra.all(|&(slot, bits)| {
-            bits & EpollMask::ERR.bits() == 0 && simulated.iter().all(|(other, _)| *other != slot) && was_shut(slot)
+            bits & EpollMask::ERR.bits() == 0
+                && simulated.iter().all(|(other, _)| *other != slot)
+                && was_shut(slot)
         })
 }
 
 /// The same events in another order, and since the wait before something flooded was drained.
 fn is_order_after_drain(calls: &[Call], difference: &Difference) -> bool {
-    let (Observation::Events(live), Observation::Events(simulated)) = (&difference.live, &difference.simulated)
+    let (Observation::Events(live), Observation::Events(simulated)) =
+        (&difference.live, &difference.simulated)
     else {
         return false;
     };

@@ -233,8 +233,8 @@ impl Sketch {
         if self.files[client].kind != Kind::Tcp {
             return;
         }
-        let listening =
-            target.filter(|&file| self.files[file].kind == Kind::Listener && self.files[file].descriptors > 0);
+        let listening = target
+            .filter(|&file| self.files[file].kind == Kind::Listener && self.files[file].descriptors > 0);
         if self.files[client].started {
             // It may fail, or start again: nobody here follows that.
             if self.files[client].dead || self.files[client].wild {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use sim::{Drift, WorldOptions};
 use sim::conform::Reference;
 use sim::conform::campaign::{Campaign, Found, Report};
 use sim::conform::explained::TABLE;
 use sim::conform::self_test::find_drift;
 use sim::decision::seed::Seed;
 use sim::script::live::Live;
+use sim::{Drift, WorldOptions};
 
 use super::Arguments;
 use crate::command::Trouble;
@@ -82,7 +82,11 @@ pub(super) fn self_test(arguments: &Arguments, drifts: &[Drift]) -> Result<u8, T
         match found {
             Some(found) => {
                 let (after, steps) = (grouped(found.after), found.shrunk.calls.len());
-                writeln!(out, "found   {:<34} {found_s:>6.1} s  {after:>8} scripts  {steps:>3} steps left", drift.name())?;
+                writeln!(
+                    out,
+                    "found   {:<34} {found_s:>6.1} s  {after:>8} scripts  {steps:>3} steps left",
+                    drift.name()
+                )?;
                 if drifts.len() == 1 {
                     writeln!(out, "  {}\n\n{}", found.shrunk.difference, found.script(drift.name()))?;
                 }
