@@ -30,6 +30,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A timer of a kqueue expires.
+    KnoteTimer { kqueue: u32, item: u32, serial: u32 },
     /// The descriptor limit of a host's process rises again.
     LimitRises { host: u32 },
 }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use reactor::sys::{EpollEvent, Errno, Kevent};
+use reactor::sys::{EpollEvent, Errno};
 
 use crate::actor::ActorId;
 use crate::decision::{Domain, Site};
@@ -15,6 +15,7 @@ use crate::fault::FaultKind;
 use crate::kernel::Object;
 use crate::kernel::drift::Drift;
 use crate::obligation::Lapse;
+use crate::script::probe::WideKevent;
 use crate::world::{Details, World};
 
 /// Names a thread of a world.
@@ -74,7 +75,7 @@ pub(crate) struct Thread {
     queued: u64,
     /// A batch that a stalled thread brings back.
     pub(crate) held_events: Vec<EpollEvent>,
-    pub(crate) held_kevents: Vec<Kevent>,
+    pub(crate) held_kevents: Vec<WideKevent>,
     /// Waits in a row without progress, and when the first of them returned.
     empty_waits: u32,
     empty_since: u64,

@@ -40,12 +40,16 @@
 //! | `=A` | answers the number that A has or had |
 //! | `IN\|OUT` | answers these bits (`bits`) |
 //! | `[A:IN, B:OUT]` | answers these events in this order; `{A:IN, B:OUT}` in any order; `[]` none |
-//! | `[READ A data=5 EOF ECONNRESET]` | answers these kevents; what is not said of `data` and `udata` is not compared, `EOF` and the error are |
+//! | `[READ A data=5 EOF ECONNRESET]` | answers these kevents; what is not said of `data`, `udata`, `fflags` and `flags` is not compared, `EOF` and the error are |
 //! | `x or y` | one of several holds |
 //!
 //! Around steps: `repeat N {` ... `}`; `until CALL -> EXPECTATION {` ... `}` runs the body until the call answers so (the call comes
 //! first; at most 100,000 rounds); `count X CALL -> EXPECTATION` adds one to X if it holds; `sum X CALL` adds the number answered, nothing for an error;
 //! `check X + Y == 200` compares (`==`, `!=`, `<`, `<=`, `>`, `>=`; `+`, `-`, `*`, `/`). A name may be bound to a number: `N = fill A`.
+//!
+//! In change lists the ident is a descriptor's name or a number; numbers of 1000 and more never meet a descriptor's. The signal that `raise` sends is
+//! `SIGNAL 30` on every system. The data of a TIMER with `notes=ABSOLUTE` counts from now. In expectations `flags=` leaves EV_EOF and EV_ERROR
+//! out, and `flags=` with nothing behind it is no flag.
 //!
 //! The verbs are in [`verb::Verb`].
 
@@ -56,7 +60,7 @@ pub mod expect;
 pub mod live;
 pub mod parse;
 pub mod probe;
-mod simulated;
+pub(crate) mod simulated;
 pub mod step;
 mod subject;
 pub mod verb;

@@ -30,6 +30,7 @@ use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
 use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
 use crate::schedule::{Phase, RunQueue, Step, Thread, ThreadId};
+use crate::script::simulated::StartedWait;
 use crate::slab::Slab;
 use crate::trace::{Trace, TraceEntry};
 use crate::violation::{Excuse, Violation};
@@ -116,6 +117,8 @@ pub struct World {
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
     pub(crate) descriptions: Descriptions,
+    /// Waits that a script has started on other threads.
+    pub(crate) started_waits: Vec<StartedWait>,
     actors: Vec<ActorSlot>,
     pub(crate) wakes: Arc<WakeInbox>,
     pub(crate) stalled_links: Vec<StalledLink>,
@@ -183,6 +186,7 @@ impl World {
             kqueues: Slab::default(),
             eventfds: Slab::default(),
             descriptions: Descriptions::default(),
+            started_waits: Vec::new(),
             actors: Vec::new(),
             wakes: Arc::default(),
             stalled_links: Vec::new(),
@@ -317,6 +321,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::LimitRises { host } => self.limit_rises_event(host),
             EventKind::Actor { actor, serial } => {
                 let slot = &mut self.actors[actor as usize];
@@ -704,6 +709,11 @@ impl SharedWorld {
         let process = &mut self.world.borrow_mut().hosts[host.0 as usize].process;
         process.limit = limit;
         process.limit_at_rest = limit;
+    }
+
+    /// Changes the world, between calls.
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
     }
 
     /// Looks at the world.

@@ -3,7 +3,7 @@
 /// One planted bug.
 #[derive(Copy, Clone, Debug)]
 pub struct Bug {
-    /// Its number in the bug catalogue; the patch has the same name.
+    /// Its number in the bug catalogue, or an X and a number for one that is not there; the patch has the same name.
     pub id: &'static str,
     /// What the patch breaks.
     pub breaks: &'static str,
@@ -82,15 +82,57 @@ pub const BUGS: &[Bug] = &[
         invariants: &["empty-wakeups"],
     },
     Bug {
+        id: "B34",
+        breaks: "interest changes of a closed descriptor are still sent to the kernel",
+        workload: "echo",
+        invariants: &["closed-descriptor", "dead-generation"],
+    },
+    Bug {
+        id: "B38",
+        breaks: "one busy connection is read for as long as it has bytes",
+        workload: "echo",
+        invariants: &["starvation"],
+    },
+    Bug {
         id: "B40",
         breaks: "an interrupted wait starts again with its full timeout",
         workload: "timers",
         invariants: &["timer-contract"],
     },
     Bug {
+        id: "B44",
+        breaks: "close is tried again when it was interrupted",
+        workload: "echo",
+        invariants: &["closed-descriptor", "byte-stream"],
+    },
+    Bug {
+        id: "B45",
+        breaks: "an interrupted read ends the connection",
+        workload: "echo",
+        invariants: &["byte-stream", "conservation", "liveness"],
+    },
+    Bug {
         id: "B57",
         breaks: "a timer that is due exactly now is not due",
         workload: "timers",
         invariants: &["empty-wakeups", "timer-contract"],
+    },
+    Bug {
+        id: "B73",
+        breaks: "a connection that finds the registry full keeps its descriptor",
+        workload: "echo",
+        invariants: &["descriptor-ledger"],
+    },
+    Bug {
+        id: "X01",
+        breaks: "a closed connection waits for its peer without end",
+        workload: "echo",
+        invariants: &["bounded-close", "liveness"],
+    },
+    Bug {
+        id: "X02",
+        breaks: "a connect that fails inside the call keeps its descriptor",
+        workload: "echo",
+        invariants: &["descriptor-ledger"],
     },
 ];

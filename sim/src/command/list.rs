@@ -19,7 +19,7 @@ const fn describe_weather(weather: Weather) -> &'static str {
         Weather::Calm => "no faults",
         Weather::Default => "each kind of fault on in one run of three, at moderate strength",
         Weather::Cruel => "each kind on in two runs of three, and stronger",
-        Weather::Tiny => "as default, with buffers of a few bytes",
+        Weather::Tiny => "as default, with buffers of a few bytes, loop budgets of two, few descriptors",
     }
 }
 

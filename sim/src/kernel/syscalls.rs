@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reactor::sys::{
-    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Filter, Kevent, Note, Readiness,
-    Shutdown, SocketOption, Syscalls, Wait, Wake, WakeTarget,
+    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown,
+    SocketOption, Syscalls, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
 
 use super::epoll::wait_arguments;
+use super::kqueue::entry::Entry;
 use super::{Kernel, cost};
 use crate::schedule::ThreadId;
 use crate::trace::{CallKind, CallRecord, Outcome, Word, word_of_address};
@@ -131,18 +132,18 @@ impl World {
         self.trace.call(CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome });
     }
 
-    fn note_kevents(&mut self, events: &[Kevent]) {
+    fn note_kevents<E: Entry>(&mut self, events: &[E]) {
         for event in events {
-            self.trace.fold(word_of_kevent(event));
-            self.note(|| format!("event  {}", words_of_kevent(event)));
+            self.trace.fold(event.wide().trace_word());
+            self.note(|| format!("event  {}", event.wide()));
         }
     }
 
     /// What a kevent call is asked to change.
-    fn note_changes(&mut self, changes: &[Kevent]) {
+    fn note_changes<E: Entry>(&mut self, changes: &[E]) {
         for change in changes {
-            self.trace.fold(word_of_kevent(change));
-            self.note(|| format!("change {}", words_of_kevent(change)));
+            self.trace.fold(change.wide().trace_word());
+            self.note(|| format!("change {}", change.wide()));
         }
     }
 
@@ -159,30 +160,8 @@ impl World {
 }
 
 /// The names of flags, as the manuals write them.
-fn names_of<B>(names: impl Iterator<Item = (&'static str, B)>) -> String {
+pub(crate) fn names_of<B>(names: impl Iterator<Item = (&'static str, B)>) -> String {
     names.map(|(name, _)| name).collect::<Vec<_>>().join("|")
-}
-
-fn word_of_kevent(event: &Kevent) -> u64 {
-    let Kevent { ident, filter, flags, data, udata, .. } = *event;
-    let bits = u64::from(flags.bits()) << 8 | filter as u64;
-    udata ^ ident.rotate_left(32) ^ bits.rotate_left(48) ^ data.cast_unsigned()
-}
-
-fn words_of_kevent(event: &Kevent) -> String {
-    let Kevent { ident, filter, flags, note, data, udata } = *event;
-    let of = match filter {
-        Filter::Read => format!("READ fd{ident}"),
-        Filter::Write => format!("WRITE fd{ident}"),
-        Filter::User => "USER".to_owned(),
-    };
-    let (flags, token) = (names_of(flags.iter_names()), Word(udata));
-    let note = match note {
-        Note::None => String::new(),
-        Note::Trigger => ", triggered".to_owned(),
-        Note::Error(error) => format!(", {}", error.name()),
-    };
-    format!("{of} {flags}, data {data}{note} for {token}")
 }
 
 /// The value of a call that answers none.
@@ -367,18 +346,7 @@ impl Syscalls for SimSyscalls {
         events: &mut [Kevent],
         timeout_ns: Option<u64>,
     ) -> Result<Wait, Errno> {
-        if !self.kernel.is_bsd() {
-            return Err(Errno::Unsupported);
-        }
-        let arguments = [timeout_ns.unwrap_or(u64::MAX), changes.len() as u64];
-        self.wait(CallKind::Kevent, kqueue.as_raw(), arguments, |world, thread| {
-            world.note_changes(changes);
-            let result = world.kevent(thread, kqueue, changes, events, timeout_ns);
-            if let Ok(Wait::Ready(count)) = result {
-                world.note_kevents(&events[..count]);
-            }
-            result
-        })
+        self.kevent_entries(kqueue, changes, events, timeout_ns)
     }
 
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
@@ -398,6 +366,48 @@ impl Syscalls for SimSyscalls {
 }
 
 impl SimSyscalls {
+    /// kevent(2) with entries of either form.
+    pub(crate) fn kevent_entries<E: Entry>(
+        &mut self,
+        kqueue: Fd,
+        changes: &[E],
+        events: &mut [E],
+        timeout_ns: Option<u64>,
+    ) -> Result<Wait, Errno> {
+        if !self.kernel.is_bsd() {
+            return Err(Errno::Unsupported);
+        }
+        let arguments = [timeout_ns.unwrap_or(u64::MAX), changes.len() as u64];
+        self.wait(CallKind::Kevent, kqueue.as_raw(), arguments, |world, thread| {
+            world.note_changes(changes);
+            let result = world.kevent(thread, kqueue, changes, events, timeout_ns);
+            if let Ok(Wait::Ready(count)) = result {
+                world.note_kevents(&events[..count]);
+            }
+            result
+        })
+    }
+
+    /// The part of kevent(2) before its events: see [`World::kevent_changes`].
+    pub(crate) fn kevent_changes<E: Entry>(
+        &mut self,
+        kqueue: Fd,
+        changes: &[E],
+        events: &mut [E],
+    ) -> Result<Option<usize>, Errno> {
+        let arguments = [0, changes.len() as u64];
+        let carry_out = |world: &mut World, thread| {
+            world.note_changes(changes);
+            world.kevent_changes(thread, kqueue, changes, events)
+        };
+        self.call(CallKind::Kevent, kqueue.as_raw(), arguments, carry_out, |count| count.unwrap_or(0) as u64)
+    }
+
+    /// Which system's rules this thread lives under.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Whether calls on this descriptor wait.
     pub(crate) fn is_blocking(&self, fd: Fd) -> bool {
         let mut world = self.world.enter(self.thread);

@@ -82,7 +82,8 @@ impl World {
             let watchers = match object {
                 Object::Socket(socket) => &self.sockets[socket].watchers,
                 Object::Eventfd(eventfd) => &self.eventfds[eventfd].watchers,
-                Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => return,
+                Object::Kqueue(kqueue) => &self.kqueues[kqueue].watchers,
+                Object::Standard | Object::Epoll(_) => return,
             };
             let Some(watch) = watchers.nth(n) else { return };
             self.work.add(1);
@@ -100,7 +101,8 @@ impl World {
         match object {
             Object::Socket(socket) => self.sockets.get_mut(socket).map(|socket| &mut socket.watchers),
             Object::Eventfd(eventfd) => self.eventfds.get_mut(eventfd).map(|eventfd| &mut eventfd.watchers),
-            Object::Standard | Object::Epoll(_) | Object::Kqueue(_) => None,
+            Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.watchers),
+            Object::Standard | Object::Epoll(_) => None,
         }
     }
 

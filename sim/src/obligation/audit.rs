@@ -48,8 +48,10 @@ impl World {
             return false;
         }
         let stream = self.connections.get(socket.connection).map(|entry| &entry.streams[socket.incoming()]);
-        let bytes =
-            stream.is_some_and(|stream| !stream.discards && stream.arrived.min(stream.written) > stream.read);
+        let bytes = stream.is_some_and(|stream| {
+            let readable = stream.arrived.min(stream.written).saturating_sub(stream.read);
+            !stream.discards && readable >= socket.receive_low_water
+        });
         bytes || socket.fin_received || self.is_certainly_over(id)
     }
 

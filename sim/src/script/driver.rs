@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use reactor::sys::{Errno, Fd};
+use reactor::sys::{Errno, Fd, KeventFlags};
 
 use super::expect::Expectation;
 use super::probe::{Probe, Ticket, WideFilter};
@@ -55,13 +55,20 @@ pub enum Event {
         udata: u64,
         /// The low 24 bits of `fflags`.
         fflags: u32,
+        /// The flags, EV_EOF left out.
+        flags: KeventFlags,
         /// EV_EOF.
         eof: bool,
         /// The error of an EOF.
         error: Option<Errno>,
     },
     /// An EV_ERROR entry.
-    Receipt(Option<Errno>),
+    Receipt {
+        /// How the change failed, if it did.
+        error: Option<Errno>,
+        /// The flags, EV_ERROR left out.
+        flags: KeventFlags,
+    },
 }
 
 /// What a name stands for.
@@ -387,15 +394,23 @@ impl Event {
         match self {
             Event::Bits(bits) => write!(f, "{name}:{}", words::mask(*bits)),
             Event::Side(side) => write!(f, "{side}:{name}"),
-            Event::Receipt(None) => write!(f, "RECEIPT {name}"),
-            Event::Receipt(Some(error)) => write!(f, "ERROR {name} {}", error.name()),
-            Event::Knote { filter, data, udata, fflags, eof, error } => {
+            Event::Receipt { error, flags } => {
+                match error {
+                    None => write!(f, "RECEIPT {name}")?,
+                    Some(error) => write!(f, "ERROR {name} {}", error.name())?,
+                }
+                write!(f, " flags={}", words::kevent_flags(*flags))
+            }
+            Event::Knote { filter, data, udata, fflags, flags, eof, error } => {
                 write!(f, "{} {name} data={data}", words::filter(*filter))?;
                 if *udata != 0 {
                     write!(f, " udata={udata}")?;
                 }
                 if *fflags != 0 {
                     write!(f, " fflags={fflags:#x}")?;
+                }
+                if !flags.is_empty() {
+                    write!(f, " flags={}", words::kevent_flags(*flags))?;
                 }
                 if *eof {
                     f.write_str(" EOF")?;

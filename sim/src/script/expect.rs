@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use reactor::sys::Errno;
+use reactor::sys::{Errno, KeventFlags};
 
 use super::driver::{Event, Value};
 use super::probe::WideFilter;
@@ -65,13 +65,20 @@ pub enum ExpectedEvent {
         udata: Option<u64>,
         /// The low 24 bits of `fflags`, if they are compared.
         fflags: Option<u32>,
+        /// The flags, EV_EOF left out, if they are compared: systems echo different ones (K13).
+        flags: Option<KeventFlags>,
         /// EV_EOF.
         eof: bool,
         /// The error of an EOF.
         error: Option<Errno>,
     },
     /// An EV_ERROR entry of kevent.
-    Receipt(Option<Errno>),
+    Receipt {
+        /// How the change failed, if it did.
+        error: Option<Errno>,
+        /// The flags, EV_ERROR left out, if they are compared (K19).
+        flags: Option<KeventFlags>,
+    },
 }
 
 impl Expectation {
@@ -141,14 +148,18 @@ fn matches((name, expected): &(String, ExpectedEvent), (found_name, found): &(St
     match (expected, found) {
         (ExpectedEvent::Bits(bits), Event::Bits(found)) => bits == found,
         (ExpectedEvent::Side(side), Event::Side(found)) => side == found,
-        (ExpectedEvent::Receipt(error), Event::Receipt(found)) => error == found,
         (
-            ExpectedEvent::Knote { filter, data, udata, fflags, eof, error },
+            ExpectedEvent::Receipt { error, flags },
+            Event::Receipt { error: found_error, flags: found_flags },
+        ) => error == found_error && flags.is_none_or(|flags| flags == *found_flags),
+        (
+            ExpectedEvent::Knote { filter, data, udata, fflags, flags, eof, error },
             Event::Knote {
                 filter: found_filter,
                 data: found_data,
                 udata: found_udata,
                 fflags: found_fflags,
+                flags: found_flags,
                 eof: found_eof,
                 error: found_error,
             },
@@ -157,6 +168,7 @@ fn matches((name, expected): &(String, ExpectedEvent), (found_name, found): &(St
                 && data.is_none_or(|data| data == *found_data)
                 && udata.is_none_or(|udata| udata == *found_udata)
                 && fflags.is_none_or(|fflags| fflags == *found_fflags)
+                && flags.is_none_or(|flags| flags == *found_flags)
                 && eof == found_eof
                 && error == found_error
         }
@@ -205,9 +217,17 @@ impl ExpectedEvent {
         match self {
             ExpectedEvent::Bits(bits) => format!("{name}:{}", words::mask(*bits)),
             ExpectedEvent::Side(side) => format!("{side}:{name}"),
-            ExpectedEvent::Receipt(None) => format!("RECEIPT {name}"),
-            ExpectedEvent::Receipt(Some(error)) => format!("ERROR {name} {}", error.name()),
-            ExpectedEvent::Knote { filter, data, udata, fflags, eof, error } => {
+            ExpectedEvent::Receipt { error, flags } => {
+                let mut text = match error {
+                    None => format!("RECEIPT {name}"),
+                    Some(error) => format!("ERROR {name} {}", error.name()),
+                };
+                if let Some(flags) = flags {
+                    text += &format!(" flags={}", words::kevent_flags(*flags));
+                }
+                text
+            }
+            ExpectedEvent::Knote { filter, data, udata, fflags, flags, eof, error } => {
                 let mut text = format!("{} {name}", words::filter(*filter));
                 if let Some(data) = data {
                     text += &format!(" data={data}");
@@ -217,6 +237,9 @@ impl ExpectedEvent {
                 }
                 if let Some(fflags) = fflags {
                     text += &format!(" fflags={fflags:#x}");
+                }
+                if let Some(flags) = flags {
+                    text += &format!(" flags={}", words::kevent_flags(*flags));
                 }
                 if *eof {
                     text += " EOF";

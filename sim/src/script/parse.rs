@@ -492,13 +492,15 @@ fn expected_event(item: &str) -> Option<(String, ExpectedEvent)> {
         return Some((name.to_owned(), ExpectedEvent::Bits(words::parse_mask(bits)?)));
     }
     let name = parts.next()?.to_owned();
-    match first {
-        "RECEIPT" => return Some((name, ExpectedEvent::Receipt(None))),
-        "ERROR" => return Some((name, ExpectedEvent::Receipt(Some(words::parse_errno(parts.next()?)?)))),
-        _ => {}
+    if let "RECEIPT" | "ERROR" = first {
+        let error = if first == "ERROR" { Some(words::parse_errno(parts.next()?)?) } else { None };
+        let flags = parts.next().map(|part| words::parse_kevent_flags(part.strip_prefix("flags=")?));
+        let flags = if let Some(flags) = flags { Some(flags?) } else { None };
+        return Some((name, ExpectedEvent::Receipt { error, flags }));
     }
     let filter = words::parse_filter(first)?;
-    let (mut data, mut udata, mut fflags, mut eof, mut error) = (None, None, None, false, None);
+    let (mut data, mut udata, mut fflags, mut flags) = (None, None, None, None);
+    let (mut eof, mut error) = (false, None);
     for part in parts {
         if let Some(number) = part.strip_prefix("data=") {
             data = Some(words::parse_number(number)?);
@@ -506,13 +508,15 @@ fn expected_event(item: &str) -> Option<(String, ExpectedEvent)> {
             udata = Some(u64::try_from(words::parse_number(number)?).ok()?);
         } else if let Some(number) = part.strip_prefix("fflags=") {
             fflags = Some(u32::try_from(words::parse_number(number)?).ok()?);
+        } else if let Some(names) = part.strip_prefix("flags=") {
+            flags = Some(words::parse_kevent_flags(names)?);
         } else if part == "EOF" {
             eof = true;
         } else {
             error = Some(words::parse_errno(part)?);
         }
     }
-    Some((name, ExpectedEvent::Knote { filter, data, udata, fflags, eof, error }))
+    Some((name, ExpectedEvent::Knote { filter, data, udata, fflags, flags, eof, error }))
 }
 
 fn single(text: &str) -> Option<char> {
@@ -545,7 +549,7 @@ error A -> is none
 D = dup A -> =B
 poll [A:IN|OUT, #-1:0] forever -> []
 select [A] [B, A] [] 0ms -> [r:A, w:B]
-kevent K [READ A ADD|CLEAR udata=1, USER 7 ADD notes=FFCOPY|TRIGGER|0x3, TIMER 1 ADD data=50] 8 1us -> [READ A data=5 EOF ECONNRESET, ERROR A ENOENT, RECEIPT A, USER 7 fflags=0x3]
+kevent K [READ A ADD|CLEAR udata=1, USER 7 ADD notes=FFCOPY|TRIGGER|0x3, TIMER 1 ADD data=50] 8 1us -> [READ A data=5 EOF ECONNRESET, ERROR A ENOENT, RECEIPT A flags=ADD|RECEIPT, USER 7 fflags=0x3 flags=CLEAR]
 arm T -5ms 10ms absolute
 repeat 3 {
     count X recv A 1 -> 1

@@ -90,6 +90,9 @@ pub const PRI: u32 = 0x2;
 /// EPOLLEXCLUSIVE.
 pub const EXCLUSIVE: u32 = 1 << 28;
 
+/// The identity of the signal that scripts send, for EVFILT_SIGNAL: SIGUSR1 by its number on the BSDs and macOS. Backends translate.
+pub const SIGNAL_USR1: u64 = 30;
+
 /// The filter of a wide kevent.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum WideFilter {
@@ -127,7 +130,8 @@ bitflags::bitflags! {
         const MICROSECONDS = 0x0800_0000;
         /// `NOTE_NSECONDS`.
         const NANOSECONDS = 0x1000_0000;
-        /// `NOTE_ABSTIME`, macOS `NOTE_ABSOLUTE`.
+        /// `NOTE_ABSTIME`, macOS `NOTE_ABSOLUTE`. The data of a change counts from now and may be negative; backends add
+        /// the clock.
         const ABSOLUTE = 0x2000_0000;
         /// The low 24 bits, which belong to the user.
         const USER_BITS = 0x00ff_ffff;

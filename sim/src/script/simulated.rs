@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod sockets;
+mod waits;
 
 use std::net::SocketAddr;
 
@@ -23,6 +24,8 @@ pub fn synchronous(kernel: Kernel) -> SimSyscalls {
     let host = world.add_host(kernel);
     world.add_thread(host)
 }
+
+pub(crate) use waits::StartedWait;
 
 impl Probe for SimSyscalls {
     fn sleep(&mut self, ns: u64) {
@@ -193,28 +196,23 @@ impl Probe for SimSyscalls {
         room: i32,
         timeout: Option<(i64, i64)>,
     ) -> Answer<Vec<WideKevent>> {
-        let _ = (kqueue, changes, room, timeout);
-        Err(Errno::Unsupported)
+        self.kevent_to_end(kqueue, changes, room, timeout)
     }
 
     fn start_wait(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
-        let _ = (set, room, timeout_ms);
-        Err(Errno::Unsupported)
+        self.start_wait_on_thread(set, room, timeout_ms)
     }
 
     fn is_over(&mut self, ticket: &Ticket) -> bool {
-        let _ = ticket;
-        true
+        self.is_wait_over(ticket)
     }
 
     fn finish_wait(&mut self, ticket: Ticket) -> Answer<Vec<(u32, u64)>> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.end_of_epoll_wait(&ticket)
     }
 
     fn finish_kevent(&mut self, ticket: Ticket) -> Answer<Vec<WideKevent>> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.end_of_kevent(&ticket)
     }
 
     fn limit_descriptors(&mut self, limit: Option<usize>) -> Answer<()> {
@@ -226,12 +224,11 @@ impl Probe for SimSyscalls {
     }
 
     fn interrupt(&mut self, ticket: &Ticket) -> Answer<()> {
-        let _ = ticket;
-        Err(Errno::Unsupported)
+        self.interrupt_wait(ticket)
     }
 
     fn raise_ignored(&mut self) -> Answer<()> {
-        Err(Errno::Unsupported)
+        self.signal_self()
     }
 
     fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {

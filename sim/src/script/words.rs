@@ -70,6 +70,9 @@ pub(crate) fn kevent_flags(flags: KeventFlags) -> String {
 }
 
 pub(crate) fn parse_kevent_flags(text: &str) -> Option<KeventFlags> {
+    if text.is_empty() {
+        return Some(KeventFlags::empty());
+    }
     text.split('|')
         .try_fold(KeventFlags::empty(), |flags, name| KeventFlags::from_name(name).map(|flag| flags | flag))
 }

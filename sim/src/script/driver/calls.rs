@@ -559,13 +559,15 @@ impl<P: Probe> Driver<'_, P> {
                 let name = self.ident_names.get(&event.ident);
                 let name = name.cloned().unwrap_or_else(|| event.ident.to_string());
                 let what = if event.flags.contains(KeventFlags::ERROR) {
-                    Event::Receipt(event.change_error)
+                    let flags = event.flags - KeventFlags::ERROR;
+                    Event::Receipt { error: event.change_error, flags }
                 } else {
                     Event::Knote {
                         filter: event.filter,
                         data: event.data,
                         udata: event.udata,
                         fflags: (event.notes & WideNotes::USER_BITS).bits(),
+                        flags: event.flags - KeventFlags::EOF,
                         eof: event.flags.contains(KeventFlags::EOF),
                         error: event.eof_error,
                     }

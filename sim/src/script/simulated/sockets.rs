@@ -12,14 +12,6 @@ use crate::trace::{CallKind, word_of_address};
 use crate::world::World;
 
 impl SimSyscalls {
-    /// Lets time pass for this thread; what is due happens.
-    pub(super) fn pass_time(&mut self, ns: u64) {
-        let mut world = self.world().enter(self.thread());
-        world.threads[self.thread().0 as usize].local += ns;
-        drop(world);
-        drop(self.world().enter(self.thread()));
-    }
-
     /// Repeats a call that would wait, each time after the next thing that happens, if the descriptor is in blocking mode.
     fn until_done<R>(
         &mut self,
