@@ -22,6 +22,7 @@
 
 pub mod call;
 pub mod campaign;
+mod check;
 pub mod compare;
 pub mod explained;
 mod generate;
@@ -34,6 +35,7 @@ mod sketch;
 mod text;
 
 pub use call::{Call, Slot};
+pub use check::check_bytes;
 pub use compare::{Difference, Outcome, Reference, observe_simulated};
 pub use generate::generate;
 pub use observation::Observation;
