@@ -30,6 +30,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A timerfd expires, unless it was set again since.
+    Timerfd { timerfd: u32, serial: u64 },
     /// A timer of a kqueue expires.
     KnoteTimer { kqueue: u32, item: u32, serial: u32 },
     /// The descriptor limit of a host's process rises again.

@@ -9,11 +9,14 @@ pub(crate) mod description;
 pub(crate) mod drift;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod file;
 pub(crate) mod handshake;
 pub(crate) mod kqueue;
 pub(crate) mod listener;
 pub(crate) mod message;
 pub(crate) mod option;
+pub(crate) mod pipe;
+pub(crate) mod poll;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod ready_list;
@@ -21,7 +24,9 @@ pub(crate) mod ring;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod syscalls;
+pub(crate) mod timerfd;
 pub(crate) mod transfer;
+pub(crate) mod unix;
 pub(crate) mod watch;
 
 use std::fmt;
@@ -87,6 +92,15 @@ pub(crate) enum Object {
     Epoll(u32),
     Kqueue(u32),
     Eventfd(u32),
+    /// The end of a pipe that is read from.
+    PipeReader(u32),
+    /// The end of a pipe that is written to.
+    PipeWriter(u32),
+    Timerfd(u32),
+    /// An AF_UNIX stream.
+    Unix(u32),
+    /// A regular file.
+    File(u32),
 }
 
 /// No entry of a table.

@@ -344,24 +344,28 @@ impl World {
         match set {
             Object::Epoll(epoll) => self.epolls.get_mut(epoll).map(|epoll| &mut epoll.sleepers),
             Object::Kqueue(kqueue) => self.kqueues.get_mut(kqueue).map(|kqueue| &mut kqueue.sleepers),
-            Object::Standard | Object::Socket(_) | Object::Eventfd(_) => None,
+            _ => None,
         }
     }
 
-    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39).
-    pub(crate) fn wake_one_sleeper(&mut self, set: Object) {
+    /// One event wakes one waiter; level-triggered items wake the next one after the harvest (E39). Linux wakes the one that
+    /// came last. Answers whether anybody slept.
+    pub(crate) fn wake_one_sleeper(&mut self, set: Object) -> bool {
         if self.lapses(Lapse::LeaveSleepers) {
-            return;
+            return false;
         }
-        let mut place = 0;
-        while let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) {
+        let Some(sleepers) = self.sleepers(set) else { return false };
+        let mut place = sleepers.len();
+        while place > 0 {
+            place -= 1;
             self.work.add(1);
+            let Some(&thread) = self.sleepers(set).and_then(|sleepers| sleepers.get(place)) else { break };
             if self.threads[thread as usize].phase == Phase::Sleeping {
                 self.resume(thread);
-                return;
+                return true;
             }
-            place += 1;
         }
+        false
     }
 
     /// How many events this harvest may return, of a list with this much room: at least one (N5).

@@ -49,6 +49,18 @@ pub enum CallKind {
     Getsockopt,
     SetsockoptWide,
     Writev,
+    Pipe,
+    TimerfdCreate,
+    TimerfdSettime,
+    TimerfdGettime,
+    Open,
+    Lseek,
+    Sendfile,
+    Read,
+    Write,
+    Socketpair,
+    Recvmsg,
+    Poll,
 }
 
 impl CallKind {
@@ -85,6 +97,18 @@ impl CallKind {
             CallKind::Getsockopt => "getsockopt",
             CallKind::SetsockoptWide => "setsockopt",
             CallKind::Writev => "writev",
+            CallKind::Pipe => "pipe2",
+            CallKind::TimerfdCreate => "timerfd_create",
+            CallKind::TimerfdSettime => "timerfd_settime",
+            CallKind::TimerfdGettime => "timerfd_gettime",
+            CallKind::Open => "open",
+            CallKind::Lseek => "lseek",
+            CallKind::Sendfile => "sendfile",
+            CallKind::Read => "read",
+            CallKind::Write => "write",
+            CallKind::Socketpair => "socketpair",
+            CallKind::Recvmsg => "recvmsg",
+            CallKind::Poll => "poll",
         }
     }
 }
@@ -153,9 +177,15 @@ impl fmt::Display for CallRecord {
             | CallKind::Socket
             | CallKind::EpollCreate1
             | CallKind::Eventfd
-            | CallKind::Kqueue => write!(f, "{name}()")?,
+            | CallKind::Kqueue
+            | CallKind::Pipe
+            | CallKind::TimerfdCreate
+            | CallKind::Open
+            | CallKind::Socketpair => write!(f, "{name}()")?,
             CallKind::Bind | CallKind::Connect => write!(f, "{name}(fd{fd}, {})", address_of_word(first))?,
-            CallKind::Recv | CallKind::Send => write!(f, "{name}(fd{fd}, {first} bytes)")?,
+            CallKind::Recv | CallKind::Send | CallKind::Read | CallKind::Write => {
+                write!(f, "{name}(fd{fd}, {first} bytes)")?
+            }
             CallKind::Sendmsg => write!(f, "{name}(fd{fd}, {first} bytes in {second} segments)")?,
             CallKind::Listen => write!(f, "{name}(fd{fd}, backlog {first})")?,
             CallKind::EpollCtl => {
@@ -188,6 +218,8 @@ impl fmt::Display for CallRecord {
             | CallKind::ReadEventfd
             | CallKind::Dup
             | CallKind::Getpeername
+            | CallKind::TimerfdGettime
+            | CallKind::Recvmsg
             | CallKind::Waker => write!(f, "{name}(fd{fd})")?,
             CallKind::Dup2 | CallKind::FcntlNonBlocking | CallKind::FcntlCloseOnExec => {
                 write!(f, "{name}(fd{fd}, {first})")?;
@@ -196,10 +228,16 @@ impl fmt::Display for CallRecord {
             CallKind::SetsockoptWide => {
                 write!(f, "{name}(fd{fd}, option {first}, {})", second.cast_signed())?;
             }
+            CallKind::Poll => {
+                write!(f, "{name}({second} entries, timeout {} ms)", (first as u32).cast_signed())?;
+            }
+            CallKind::TimerfdSettime => write!(f, "{name}(fd{fd}, {first} ns, every {second} ns)")?,
+            CallKind::Lseek => write!(f, "{name}(fd{fd}, {first})")?,
+            CallKind::Sendfile => write!(f, "{name}(fd{fd}, fd{first}, {second} bytes)")?,
             CallKind::Writev => write!(f, "{name}(fd{fd}, {first} segments of {second} bytes)")?,
         }
         write!(f, " -> {}", self.outcome)?;
-        if matches!(self.call, CallKind::EpollWait | CallKind::Kevent) {
+        if matches!(self.call, CallKind::EpollWait | CallKind::Kevent | CallKind::Poll) {
             let slept_ns = self.ended.saturating_ns_since(self.began);
             write!(f, "   (began {}, {} ns)", Clock(self.began), slept_ns)?;
         }

@@ -19,13 +19,17 @@ use crate::kernel::description::Descriptions;
 use crate::kernel::drift::Drift;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
+use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
 use crate::kernel::kqueue::Kqueue;
+use crate::kernel::pipe::Pipe;
 use crate::kernel::port::Ports;
 use crate::kernel::process::Process;
 use crate::kernel::ring::RingPool;
 use crate::kernel::socket::Socket;
 use crate::kernel::syscalls::SimSyscalls;
+use crate::kernel::timerfd::Timerfd;
+use crate::kernel::unix::Unix;
 use crate::kernel::{Kernel, Object};
 use crate::network::StalledLink;
 use crate::obligation::{Lapse, Ledger, ObligationCheck, ObligationCounts};
@@ -116,6 +120,10 @@ pub struct World {
     pub(crate) epolls: Slab<Epoll>,
     pub(crate) kqueues: Slab<Kqueue>,
     pub(crate) eventfds: Slab<Eventfd>,
+    pub(crate) pipes: Slab<Pipe>,
+    pub(crate) timerfds: Slab<Timerfd>,
+    pub(crate) unixes: Slab<Unix>,
+    pub(crate) files: Slab<File>,
     pub(crate) descriptions: Descriptions,
     /// Waits that a script has started on other threads.
     pub(crate) started_waits: Vec<StartedWait>,
@@ -185,6 +193,10 @@ impl World {
             epolls: Slab::default(),
             kqueues: Slab::default(),
             eventfds: Slab::default(),
+            pipes: Slab::default(),
+            timerfds: Slab::default(),
+            unixes: Slab::default(),
+            files: Slab::default(),
             descriptions: Descriptions::default(),
             started_waits: Vec::new(),
             actors: Vec::new(),
@@ -321,6 +333,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
             EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::LimitRises { host } => self.limit_rises_event(host),
             EventKind::Actor { actor, serial } => {

@@ -119,6 +119,15 @@ impl World {
             Object::Eventfd(eventfd) => {
                 self.eventfds.remove(eventfd);
             }
+            Object::PipeReader(pipe) => self.pipe_reader_close(pipe),
+            Object::PipeWriter(pipe) => self.pipe_writer_close(pipe),
+            Object::Timerfd(timerfd) => {
+                self.timerfds.remove(timerfd);
+            }
+            Object::Unix(unix) => self.unix_close(unix),
+            Object::File(file) => {
+                self.files.remove(file);
+            }
             Object::Standard => {}
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reactor::sys::{Errno, Fd, Wake, WakeTarget};
+use reactor::sys::{EpollMask, Errno, Fd, Wake, WakeTarget};
 
 use super::watch::{Key, Watchers};
 use super::{Object, cost};
@@ -17,7 +17,23 @@ pub(crate) struct Eventfd {
     /// Distinguishes it from later tenants of its place.
     pub(crate) serial: u64,
     pub(crate) counter: u64,
+    /// A read takes one instead of all (W1).
+    semaphore: bool,
     pub(crate) watchers: Watchers,
+}
+
+/// The highest value of a counter (W2).
+const COUNTER_MAX: u64 = u64::MAX - 1;
+
+impl Eventfd {
+    /// OUT says that one can be added (W3).
+    pub(crate) fn readiness(&self) -> EpollMask {
+        match self.counter {
+            0 => EpollMask::OUT,
+            COUNTER_MAX => EpollMask::IN,
+            _ => EpollMask::IN | EpollMask::OUT,
+        }
+    }
 }
 
 /// What a wake handle reaches, by place and serial, so that a handle which outlives its target is harmless.
@@ -66,12 +82,17 @@ impl fmt::Debug for SimWake {
 }
 
 impl World {
-    pub(crate) fn eventfd_create(&mut self, thread: u32) -> Result<Fd, Errno> {
+    pub(crate) fn eventfd_create(&mut self, thread: u32, initial: u32, semaphore: bool) -> Result<Fd, Errno> {
         self.may_create(thread)?;
         let host = self.threads[thread as usize].host;
         let serial = self.next_serial();
-        let eventfd =
-            self.eventfds.insert(Eventfd { host, serial, counter: 0, watchers: Watchers::default() });
+        let eventfd = self.eventfds.insert(Eventfd {
+            host,
+            serial,
+            counter: u64::from(initial),
+            semaphore,
+            watchers: Watchers::default(),
+        });
         Ok(self.install(thread, Object::Eventfd(eventfd)))
     }
 
@@ -85,14 +106,35 @@ impl World {
             );
             return Err(Errno::EINVAL);
         };
-        let counter = std::mem::take(&mut self.eventfds[eventfd].counter);
-        if counter == 0 {
+        let number = self.eventfd_take(eventfd)?;
+        self.progress(thread);
+        Ok(number)
+    }
+
+    pub(crate) fn eventfd_take(&mut self, eventfd: u32) -> Result<u64, Errno> {
+        let entry = &mut self.eventfds[eventfd];
+        if entry.counter == 0 {
             return Err(Errno::EAGAIN);
         }
+        let number = if entry.semaphore { 1 } else { entry.counter };
+        entry.counter -= number;
         // A read frees room, so it is an edge for who asked to write (W5).
         self.wake(Object::Eventfd(eventfd), Key::Out);
-        self.progress(thread);
-        Ok(counter)
+        Ok(number)
+    }
+
+    /// A write(2) of any value; that of zero is an edge too (W4).
+    pub(crate) fn eventfd_add(&mut self, eventfd: u32, number: u64) -> Result<(), Errno> {
+        if number == u64::MAX {
+            return Err(Errno::EINVAL);
+        }
+        let entry = &mut self.eventfds[eventfd];
+        if COUNTER_MAX - entry.counter < number {
+            return Err(Errno::EAGAIN);
+        }
+        entry.counter += number;
+        self.wake(Object::Eventfd(eventfd), Key::In);
+        Ok(())
     }
 
     pub(crate) fn make_waker(&mut self, thread: u32, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
@@ -152,7 +194,7 @@ impl World {
             Object::Eventfd(eventfd) => {
                 let Some(entry) = self.eventfds.get_mut(eventfd) else { return };
                 // A full counter already holds a wake-up (W2).
-                if entry.serial != post.serial || entry.counter >= u64::MAX - 1 {
+                if entry.serial != post.serial || entry.counter >= COUNTER_MAX {
                     return;
                 }
                 entry.counter += 1;
@@ -170,7 +212,7 @@ impl World {
                     self.trigger(kqueue, post.ident, post.udata);
                 }
             }
-            Object::Standard | Object::Socket(_) | Object::Epoll(_) => {}
+            object => unreachable!("no wake handle reaches {object:?}"),
         }
     }
 }

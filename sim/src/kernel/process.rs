@@ -189,6 +189,15 @@ impl World {
         Ok(())
     }
 
+    /// The same for a call that creates two descriptors.
+    pub(crate) fn may_create_two(&mut self, thread: u32) -> Result<(), Errno> {
+        self.may_create(thread)?;
+        let process = self.process_of(thread);
+        let free =
+            (0..process.limit).filter(|&number| process.descriptors.get(number).is_none_or(Option::is_none));
+        if free.take(2).count() < 2 { Err(Errno::EMFILE) } else { Ok(()) }
+    }
+
     /// Puts an object into the table, after [`World::may_create`] has agreed.
     pub(crate) fn install(&mut self, thread: u32, object: Object) -> Fd {
         let host = self.threads[thread as usize].host;

@@ -74,6 +74,11 @@ impl ReadyList {
         self.length -= 1;
     }
 
+    /// The next to leave.
+    pub(crate) fn front(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<u32> {
         let item = self.head;

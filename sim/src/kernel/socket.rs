@@ -196,6 +196,9 @@ impl World {
 
     pub(crate) fn socket_error(&mut self, thread: u32, fd: Fd) -> Result<Option<Errno>, Errno> {
         self.spend(thread, cost::SETTING);
+        if let Object::Unix(unix) = self.object(thread, fd)? {
+            return Ok(self.unixes[unix].take_error());
+        }
         let id = self.socket_behind(thread, fd)?;
         let socket = &mut self.sockets[id];
         if socket.attempt == Attempt::Started && socket.state != State::SynSent {

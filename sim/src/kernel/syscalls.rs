@@ -12,7 +12,7 @@ use reactor::sys::{
 };
 use reactor::time::Instant;
 
-use super::epoll::wait_arguments;
+use super::epoll::{control, wait_arguments};
 use super::kqueue::entry::Entry;
 use super::{Kernel, cost};
 use crate::schedule::ThreadId;
@@ -67,7 +67,7 @@ impl SimSyscalls {
 
     /// Carries out one wait; what sleeps is not recorded until it ends.
     #[inline]
-    fn wait(
+    pub(crate) fn wait(
         &mut self,
         call: CallKind,
         fd: i32,
@@ -298,8 +298,14 @@ impl Syscalls for SimSyscalls {
         };
         let target = u64::from(fd.as_raw().cast_unsigned() << 2);
         let arguments = [operation_word | target | u64::from(mask.bits()) << 32, data];
-        let carry_out =
-            |world: &mut World, thread| world.epoll_control(thread, (epoll, operation, fd), mask, data);
+        let operation = match operation {
+            EpollOperation::Add => control::ADD,
+            EpollOperation::Modify => control::MODIFY,
+            EpollOperation::Delete => control::DELETE,
+        };
+        let carry_out = |world: &mut World, thread| {
+            world.epoll_control(thread, (epoll, operation, fd), Some((mask, data)))
+        };
         self.call(CallKind::EpollCtl, epoll.as_raw(), arguments, carry_out, nothing)
     }
 
@@ -321,7 +327,8 @@ impl Syscalls for SimSyscalls {
         if self.kernel.is_bsd() {
             return Err(Errno::Unsupported);
         }
-        self.call(CallKind::Eventfd, -1, [0; 2], World::eventfd_create, number)
+        let carry_out = |world: &mut World, thread| world.eventfd_create(thread, 0, false);
+        self.call(CallKind::Eventfd, -1, [0; 2], carry_out, number)
     }
 
     fn read_eventfd(&mut self, fd: Fd) -> Result<u64, Errno> {

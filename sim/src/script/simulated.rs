@@ -1,12 +1,16 @@
-//! The wide calls on the simulated kernel. What the kernel does not have yet answers `Unsupported`.
+//! The wide calls on the simulated kernel.
 
 mod descriptors;
+mod epoll;
+mod poll;
+mod readable;
 mod sockets;
+mod streams;
 mod waits;
 
 use std::net::SocketAddr;
 
-use reactor::sys::{Errno, Fd};
+use reactor::sys::Fd;
 
 use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
 use crate::decision::Decisions;
@@ -45,7 +49,7 @@ impl Probe for SimSyscalls {
     }
 
     fn socketpair(&mut self) -> Answer<(Fd, Fd)> {
-        Err(Errno::Unsupported)
+        self.unix_socketpair()
     }
 
     fn accept_wide(&mut self, fd: Fd, non_blocking: bool, bad_flags: bool) -> Answer<Fd> {
@@ -69,14 +73,20 @@ impl Probe for SimSyscalls {
     }
 
     fn shutdown_wide(&mut self, fd: Fd, how: i32) -> Answer<()> {
-        self.shutdown_with(fd, how)
+        match self.unix_behind(fd) {
+            Some(unix) => self.unix_shut((fd, unix), how),
+            None => self.shutdown_with(fd, how),
+        }
     }
 
     fn option(&mut self, fd: Fd, option: WideOption) -> Answer<i64> {
         match option {
             WideOption::NonBlocking => self.is_non_blocking(fd),
             WideOption::CloseOnExec => self.is_closed_on_exec(fd),
-            _ => self.read_option(fd, option),
+            _ => match self.unix_behind(fd) {
+                Some(unix) => self.unix_option((fd, unix), option),
+                None => self.read_option(fd, option),
+            },
         }
     }
 
@@ -89,11 +99,17 @@ impl Probe for SimSyscalls {
     }
 
     fn recv_wide(&mut self, fd: Fd, length: usize, flags: MessageFlags) -> Answer<Vec<u8>> {
-        self.recv_with(fd, length, flags)
+        match self.unix_behind(fd) {
+            Some(unix) => self.unix_recv((fd, unix), length, flags),
+            None => self.recv_with(fd, length, flags),
+        }
     }
 
     fn send_wide(&mut self, fd: Fd, bytes: &[u8], flags: MessageFlags) -> Answer<usize> {
-        self.send_with(fd, bytes, flags)
+        match self.unix_behind(fd) {
+            Some(unix) => self.unix_send_to((fd, unix), bytes, flags),
+            None => self.send_with(fd, bytes, flags),
+        }
     }
 
     fn writev(&mut self, fd: Fd, segments: i32, length: usize) -> Answer<usize> {
@@ -105,88 +121,73 @@ impl Probe for SimSyscalls {
     }
 
     fn read(&mut self, fd: Fd, length: usize) -> Answer<Vec<u8>> {
-        if self.is_socket(fd) { self.read_socket(fd, length) } else { Err(Errno::Unsupported) }
+        self.read_any(fd, length)
     }
 
     fn write(&mut self, fd: Fd, bytes: &[u8]) -> Answer<usize> {
-        if self.is_socket(fd) {
-            self.send_with(fd, bytes, MessageFlags::empty())
-        } else {
-            Err(Errno::Unsupported)
-        }
+        self.write_any(fd, bytes)
     }
 
     fn send_descriptor(&mut self, fd: Fd, passed: Fd) -> Answer<()> {
-        let _ = (fd, passed);
-        Err(Errno::Unsupported)
+        self.pass_descriptor(fd, passed)
     }
 
     fn receive_descriptor(&mut self, fd: Fd) -> Answer<Fd> {
-        let _ = fd;
-        Err(Errno::Unsupported)
+        self.take_descriptor(fd)
     }
 
     fn eventfd_wide(&mut self, initial: u32, semaphore: bool) -> Answer<Fd> {
-        let _ = (initial, semaphore);
-        Err(Errno::Unsupported)
+        self.eventfd_with(initial, semaphore)
     }
 
     fn pipe(&mut self) -> Answer<(Fd, Fd)> {
-        Err(Errno::Unsupported)
+        self.pipe_pair()
     }
 
     fn timerfd(&mut self) -> Answer<Fd> {
-        Err(Errno::Unsupported)
+        self.timerfd_new()
     }
 
     fn timerfd_set(&mut self, fd: Fd, value_ns: i64, interval_ns: i64, absolute: bool) -> Answer<()> {
-        let _ = (fd, value_ns, interval_ns, absolute);
-        Err(Errno::Unsupported)
+        self.timerfd_arm(fd, (value_ns, interval_ns), absolute)
     }
 
     fn timerfd_get(&mut self, fd: Fd) -> Answer<(u64, u64)> {
-        let _ = fd;
-        Err(Errno::Unsupported)
+        self.timerfd_left(fd)
     }
 
     fn file(&mut self, bytes: &[u8]) -> Answer<Fd> {
-        let _ = bytes;
-        Err(Errno::Unsupported)
+        self.file_of(bytes)
     }
 
     fn seek(&mut self, fd: Fd, offset: u64) -> Answer<u64> {
-        let _ = (fd, offset);
-        Err(Errno::Unsupported)
+        self.seek_to(fd, offset)
     }
 
     fn sendfile(&mut self, to: Fd, from: Fd, length: usize) -> Answer<usize> {
-        let _ = (to, from, length);
-        Err(Errno::Unsupported)
+        self.send_file(to, from, length)
     }
 
     fn epoll_create_wide(&mut self, size: Option<i32>, flags: i32) -> Answer<Fd> {
-        let _ = (size, flags);
-        Err(Errno::Unsupported)
+        self.epoll_create_with(size, flags)
     }
 
     fn epoll_ctl_wide(&mut self, epoll: Fd, operation: i32, fd: Fd, event: Option<(u32, u64)>) -> Answer<()> {
-        let _ = (epoll, operation, fd, event);
-        Err(Errno::Unsupported)
+        self.epoll_control_with(epoll, operation, fd, event)
     }
 
     fn epoll_wait_wide(&mut self, epoll: Fd, room: i32, timeout_ms: i32) -> Answer<Vec<(u32, u64)>> {
-        let _ = (epoll, room, timeout_ms);
-        Err(Errno::Unsupported)
+        let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
+        self.epoll_wait_to_end(epoll, room, timeout_ns)
     }
 
     fn epoll_pwait2(&mut self, epoll: Fd, room: i32, timeout: Option<(i64, i64)>) -> Answer<Vec<(u32, u64)>> {
-        let _ = (epoll, room, timeout);
-        Err(Errno::Unsupported)
+        let timeout_ns = SimSyscalls::timeout_ns(timeout)?;
+        self.epoll_wait_to_end(epoll, room, timeout_ns)
     }
 
     fn poll(&mut self, entries: &[PollEntry], timeout_ms: i32) -> Answer<Vec<PollEntry>> {
-        let _ = (entries, timeout_ms);
-        Err(Errno::Unsupported)
+        self.poll_entries(entries, timeout_ms)
     }
 
     fn kevent_wide(
@@ -241,7 +242,6 @@ impl Probe for SimSyscalls {
     }
 
     fn select(&mut self, sets: [&[Fd]; 3], timeout_ms: i32) -> Answer<[Vec<Fd>; 3]> {
-        let _ = (sets, timeout_ms);
-        Err(Errno::Unsupported)
+        self.select_sets(sets, timeout_ms)
     }
 }

@@ -118,7 +118,10 @@ impl World {
             // A kqueue can be read only, and never by itself (K14).
             Object::Kqueue(other) => other != kqueue && change.filter == WideFilter::Read,
             Object::Standard => place_of(change.filter).is_none(),
-            Object::Epoll(_) | Object::Eventfd(_) => false,
+            Object::PipeReader(_) | Object::PipeWriter(_) | Object::Unix(_) => true,
+            // Files can be read only here; systems differ in the rest (K33).
+            Object::File(_) => change.filter == WideFilter::Read,
+            Object::Epoll(_) | Object::Eventfd(_) | Object::Timerfd(_) => false,
         };
         if may {
             return Ok(());

@@ -9,6 +9,9 @@ use crate::world::World;
 /// WRITE fires at this much room, in bytes, or at half of a smaller buffer (K31).
 const WRITE_LOW_WATER_BYTES: u64 = 2_048;
 
+/// PIPE_BUF (K32).
+const PIPE_LOW_WATER_BYTES: usize = 4_096;
+
 /// What a knote asks for beyond the object's own settings.
 #[derive(Copy, Clone)]
 struct Asked {
@@ -54,11 +57,37 @@ impl World {
                     let listed = self.kqueues.get(watched).map_or(0, |watched| watched.active.len());
                     (Found { data: i64::from(listed), ..Found::default() }, listed > 0)
                 }
-                Object::Standard | Object::Epoll(_) | Object::Eventfd(_) => return false,
+                Object::PipeReader(_) | Object::PipeWriter(_) | Object::Unix(_) | Object::File(_) => {
+                    self.look_at_local(object, asked.filter)
+                }
+                Object::Standard | Object::Epoll(_) | Object::Eventfd(_) | Object::Timerfd(_) => {
+                    return false;
+                }
             },
         };
         self.kqueues[kqueue].knotes[item].found = Found { eof: found.eof || last.eof, ..found };
         fires
+    }
+
+    /// Pipes, UNIX streams and files (K32, K33). The end of a pipe that a filter does not concern stays silent until the end.
+    fn look_at_local(&self, object: Object, filter: WideFilter) -> (Found, bool) {
+        let reads = filter == WideFilter::Read;
+        let (bytes, enough, eof) = match object {
+            Object::PipeReader(pipe) if reads => {
+                (self.pipes[pipe].readable(), 1, !self.pipes[pipe].has_writer())
+            }
+            Object::PipeReader(pipe) => (0, 1, !self.pipes[pipe].has_writer()),
+            Object::PipeWriter(pipe) if reads => (0, 1, !self.pipes[pipe].has_reader()),
+            Object::PipeWriter(pipe) => {
+                (self.pipes[pipe].room(), PIPE_LOW_WATER_BYTES, !self.pipes[pipe].has_reader())
+            }
+            Object::Unix(unix) if reads => (self.unixes[unix].readable(), 1, self.unixes[unix].is_shut().0),
+            Object::Unix(unix) => (self.unixes[unix].room(), 1, self.unixes[unix].is_shut().1),
+            Object::File(file) => (self.files[file].left(), 1, false),
+            _ => (0, 1, false),
+        };
+        let data = i64::try_from(bytes).unwrap_or(i64::MAX);
+        (Found { data, eof, ..Found::default() }, eof || bytes >= enough)
     }
 
     fn look_at_socket(&mut self, id: u32, asked: Asked) -> (Found, bool) {

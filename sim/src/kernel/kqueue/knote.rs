@@ -71,7 +71,7 @@ impl World {
         }
         set.by_fd[number][place] = item;
         if let Some(watchers) = self.watchers(object) {
-            watchers.add(Watch { set: Object::Kqueue(kqueue), item });
+            watchers.add(Watch { set: Object::Kqueue(kqueue), item, exclusive: false });
         }
         item
     }
@@ -90,7 +90,7 @@ impl World {
         if let Some(knotes) = usize::try_from(ident).ok().and_then(|number| set.by_fd.get_mut(number)) {
             knotes[place] = NONE;
         }
-        self.unwatch(object, Watch { set: Object::Kqueue(kqueue), item });
+        self.unwatch(object, Object::Kqueue(kqueue), item);
     }
 
     /// Allows delivery or holds it back. Keeps count of armed write knotes: they hear of every acknowledgement (K10).

@@ -31,7 +31,8 @@ impl SimSyscalls {
     pub(super) fn tcp_socket(&mut self, kind: SocketKind) -> Answer<Fd> {
         match kind {
             SocketKind::Tcp => self.socket(Family::V4),
-            SocketKind::Udp | SocketKind::Unix => Err(Errno::Unsupported),
+            SocketKind::Unix => self.unix_socket(),
+            SocketKind::Udp => Err(Errno::Unsupported),
         }
     }
 

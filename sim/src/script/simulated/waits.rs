@@ -1,7 +1,7 @@
 //! Waits of scripts on the simulated kernel: the world goes on until they end. A wait on another thread is a thread of the same
 //! process, which is entered again whenever its turn comes.
 
-use reactor::sys::{EpollEvent, Errno, Fd, Syscalls, Wait};
+use reactor::sys::{Errno, Fd, Wait};
 use reactor::time::Instant;
 
 use crate::kernel::Kernel;
@@ -19,7 +19,7 @@ const NEVER: Errno = Errno::Unlisted(0);
 pub(crate) struct StartedWait {
     thread: ThreadId,
     set: Fd,
-    room: usize,
+    room: i32,
     timeout_ms: i32,
     end: Option<Answer<Told>>,
 }
@@ -72,17 +72,6 @@ impl SimSyscalls {
         }
     }
 
-    /// epoll_wait(2), entered once.
-    fn epoll_once(&mut self, set: Fd, room: usize, timeout_ms: i32) -> Answer<Option<Vec<(u32, u64)>>> {
-        let mut events = vec![EpollEvent::default(); room];
-        Ok(match self.epoll_wait(set, &mut events, timeout_ms)? {
-            Wait::Ready(count) => {
-                Some(events[..count].iter().map(|event| (event.events, event.data)).collect())
-            }
-            Wait::Parked => None,
-        })
-    }
-
     /// kevent(2), entered once.
     pub(super) fn kevent_once(
         &mut self,
@@ -102,7 +91,6 @@ impl SimSyscalls {
     }
 
     pub(super) fn start_wait_on_thread(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
-        let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
         let host = HostId(self.world().borrow().threads[self.thread().0 as usize].host);
         let other = self.world().add_thread(host);
         let mut world = self.world().enter(self.thread());
@@ -124,10 +112,11 @@ impl SimSyscalls {
         let StartedWait { set, room, timeout_ms, .. } = world.started_waits[place];
         drop(world);
         let mut other = SimSyscalls::new(self.world().clone(), thread, self.kernel());
+        let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
         let end = if self.kernel() == Kernel::Linux {
-            other.epoll_once(set, room, timeout_ms).map(|events| events.map(Told::Epoll))
+            other.epoll_once(set, room, timeout_ns).map(|events| events.map(Told::Epoll))
         } else {
-            let timeout_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
+            let room = usize::try_from(room).unwrap_or(0);
             other.kevent_once(set, &[], room, timeout_ns).map(|events| events.map(Told::Kqueue))
         };
         if let Some(end) = end.transpose() {
