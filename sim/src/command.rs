@@ -6,6 +6,7 @@ mod list;
 mod replay;
 mod report;
 mod run;
+mod scale;
 
 use std::fmt;
 use std::io;
@@ -35,6 +36,7 @@ Examples:
   sim run --runs 100000 --workload echo    more of one workload
   sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
   sim run --json | tail -1                 the summary as one object
+  sim scale                                1,000 to 200,000 connections at once: time, memory, counted steps
   sim run --faults late-waits,lost-syns    only these faults; see `sim faults`
   sim replay 0x00000000000051ed            the calls of one run, readable
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
@@ -56,6 +58,8 @@ enum Verb {
     /// Prints the calls of one run, and its verdict
     #[command(after_help = EXAMPLES)]
     Replay(replay::Arguments),
+    /// Runs with very many connections, all open at once: calls, counted steps, time and memory
+    Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
     #[command(hide = true)]
     Trespass {
@@ -183,6 +187,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Conform(arguments) => conform::conform(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
+        Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };
     match ended {

@@ -29,11 +29,13 @@
 //! the other then finds work a little before its own clock says that it came. Clocks themselves never go back.
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
-//! handler and between loop and kernel; [`runner`] makes one run of all that, and [`sweep`] many.
+//! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, and [`crowd`] one with very many
+//! connections.
 
 pub mod actor;
 pub mod audit;
 pub mod conform;
+pub mod crowd;
 pub mod decision;
 mod event;
 pub mod fault;

@@ -6,6 +6,8 @@ mod panics;
 pub mod setup;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use reactor::time::Instant;
 
@@ -19,6 +21,7 @@ use crate::oracle::Oracle;
 use crate::seam::Tamper;
 use crate::trace::TraceEntry;
 use crate::weather::Weather;
+use crate::work::Work;
 use crate::workload::echo::Echo;
 use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
@@ -48,6 +51,8 @@ pub struct RunOptions {
     pub lapse: Option<Lapse>,
     /// A mistake made on purpose, to show that an oracle sees it.
     pub tamper: Option<Tamper>,
+    /// Told every now and then how many messages the clients have handled: for progress bars on long runs.
+    pub progress: Option<Arc<AtomicU64>>,
 }
 
 /// What was found wrong with a run.
@@ -84,6 +89,10 @@ pub struct Outcome {
     pub messages: u64,
     /// Those of them that the clients handled.
     pub messages_of_clients: u64,
+    /// The most connections that there were at once, those included that had ended and whose last segments were under way.
+    pub connections_peak: usize,
+    /// How much the simulated kernel worked.
+    pub work: Work,
     /// The trouble it had.
     pub faults: FaultCounts,
     /// What the kernel owed, if that was checked.

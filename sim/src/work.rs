@@ -1,9 +1,9 @@
 //! How much the simulated kernel works: elementary steps, counted where its loops are.
 //!
-//! A step is one round of a loop - a watcher told, an item harvested, a descriptor word looked at - or one level of a heap
-//! or tree, of which a push, a pop or a look-up takes as many as it could at most. Copying bytes is not counted, and neither is a table that
-//! grows: it doubles. Steps are a property of the run, the same on every machine, so that a test can say what time cannot:
-//! that no call searches through all connections.
+//! A step is one round of a loop - a watcher told, an item harvested, a word of a set looked at - or one level of a heap or
+//! tree, of which a push, a pop or a look-up is charged as many as it could take. Copying bytes is not counted, and
+//! neither is a table that grows: it doubles. Steps are a property of the run, the same on every machine, so that a test
+//! can say what time cannot: that no call searches through all connections.
 
 use std::cell::Cell;
 

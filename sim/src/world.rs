@@ -633,10 +633,9 @@ impl SharedWorld {
         world.work.total(world.trace.steps())
     }
 
-    /// The most connections, and the most sockets, listeners included, that there were at once.
-    pub fn peaks(&self) -> (usize, usize) {
-        let world = self.world.borrow();
-        (world.connections.places(), world.sockets.places())
+    /// The most connections that there were at once, those included that had ended and whose last segments were under way.
+    pub fn connections_peak(&self) -> usize {
+        self.world.borrow().connections.places()
     }
 
     /// The readable lines collected since the last take.

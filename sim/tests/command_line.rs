@@ -42,6 +42,22 @@ fn help_teaches_by_examples() {
 }
 
 #[test]
+fn scale_tells_what_many_connections_cost_from_the_smallest_size_on() {
+    let output = sim(&["scale", "--connections", "400,100", "--kernel", "freebsd", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let rows: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).expect("one object per line")).collect();
+    let of = |name: &str| rows.iter().map(|row| row[name].as_u64().expect(name)).collect::<Vec<_>>();
+    assert_eq!(of("connections"), [100, 400]);
+    assert_eq!(of("connections_peak"), [100, 400]);
+    assert_eq!(of("messages"), [600, 2_400], "three of each connection, at both ends");
+    assert!(of("steps").iter().zip(of("calls")).all(|(&steps, calls)| steps > calls));
+    let table = out(&sim(&["scale", "--connections", "100,200"]));
+    assert!(table.lines().next().is_some_and(|line| line.contains("steps/call")), "{table}");
+    assert!(table.contains("from first to last: 2 times the connections"), "{table}");
+}
+
+#[test]
 fn a_sweep_sums_up() {
     let output = sim(&["run", "--runs", "30", "--jobs", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));

@@ -147,6 +147,10 @@ impl World {
     /// Closes the kqueue and everything registered in it. A thread that sleeps in it learns of that on macOS, and sleeps on
     /// elsewhere (K24).
     pub(crate) fn kqueue_close(&mut self, kqueue: u32) {
+        // The few that belong to no descriptor go first: usually they are the only ones left.
+        for item in self.kqueues[kqueue].by_name.clone() {
+            self.knote_remove(kqueue, item);
+        }
         let items = self.kqueues[kqueue].knotes.numbers(&self.work);
         for item in items {
             self.knote_remove(kqueue, item);

@@ -1,6 +1,7 @@
 //! From the first call of a run to its verdict: trouble, calm, stop, judgement.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use reactor::Sender;
 use reactor::time::Instant;
@@ -19,10 +20,8 @@ use crate::world::{SharedWorld, WorldOptions};
 
 /// The port that services listen on; nobody listens on the one above.
 const PORT: u16 = 7;
-/// How many calls, and steps of other threads, the trouble may take: a loop that spins would not come to its end.
-const TROUBLE_STEPS: u64 = 2_000_000;
-/// How many of both everything owed may take after that.
-const CALM_STEPS: u64 = 1_000_000;
+/// How often progress is told, in rounds of the schedule.
+const TELL_EVERY_ROUNDS: u64 = 1_024;
 /// How long the loops may take to stop.
 const STOP_NS: u64 = 600 * 1_000_000_000;
 
@@ -163,8 +162,9 @@ impl<'a, W: Workload> Drive<'a, W> {
     fn trouble_and_calm(&mut self) -> Result<(), Breach> {
         let mut calm = false;
         let mut limit = self.began.saturating_add_ns(self.setup.trouble_ns);
-        let (mut actor_steps, mut steps_max) = (0, self.world.steps() + TROUBLE_STEPS);
+        let (mut actor_steps, mut steps_max) = (0, self.world.steps() + self.setup.calls_max);
         let mut unfinished = !self.is_finished();
+        let mut rounds = 0_u64;
         while unfinished {
             match self.world.step(limit) {
                 Step::Run(thread) => {
@@ -179,12 +179,16 @@ impl<'a, W: Workload> Drive<'a, W> {
                     calm = true;
                     self.world.calm_down();
                     limit = self.began.saturating_add_ns(self.setup.trouble_ns.saturating_add(W::CALM_NS));
-                    steps_max = self.world.steps() + actor_steps + CALM_STEPS;
+                    steps_max = self.world.steps() + actor_steps + self.setup.calls_max / 2;
                 }
                 Step::Idle | Step::LimitReached => {
                     self.kernel_breach()?;
                     return Err(self.missing());
                 }
+            }
+            rounds += 1;
+            if rounds.is_multiple_of(TELL_EVERY_ROUNDS) {
+                self.tell_progress();
             }
             if self.world.steps() + actor_steps > steps_max {
                 let missing = self.missing();
@@ -198,6 +202,13 @@ impl<'a, W: Workload> Drive<'a, W> {
         Ok(())
     }
 
+    fn tell_progress(&self) {
+        if let Some(progress) = &self.options.progress {
+            let messages = self.clients.iter().map(|member| member.party().messages()).sum();
+            progress.store(messages, Ordering::Relaxed);
+        }
+    }
+
     fn stop(&mut self) -> Result<(), Breach> {
         self.world.calm_down();
         for member in &mut self.clients {
@@ -208,7 +219,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         }
         let limit = self.world.now().saturating_add_ns(STOP_NS);
         let mut left = self.services.len() + self.clients.len();
-        let steps_max = self.world.steps() + CALM_STEPS;
+        let steps_max = self.world.steps() + self.setup.calls_max / 2;
         while left > 0 {
             match self.world.step(limit) {
                 Step::Run(thread) => {
@@ -276,6 +287,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             virtual_ns: world.now().saturating_ns_since(self.began),
             messages: messages_of_services + messages_of_clients,
             messages_of_clients,
+            connections_peak: world.connections_peak(),
+            work: world.work(),
             faults: world.fault_counts(),
             obligations: world.obligation_counts(),
             trace: world.take_trace(),

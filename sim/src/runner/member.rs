@@ -15,7 +15,8 @@ use crate::violation::Excuse;
 use crate::workload::{Breach, Party, TurnFacts};
 use crate::world::{HostId, SharedWorld};
 
-/// How often the structure of a loop is looked at, in turns.
+/// How often the structure of a loop is looked at, in turns. A look takes as long as there are connections, so that a loop
+/// with more of them is looked at less often.
 const LOOK_EVERY_TURNS: u64 = 64;
 
 /// The longest timeout that `epoll_wait(2)` takes: 24.8 days (kernel-semantics C6).
@@ -77,6 +78,8 @@ pub(super) struct Member<P: Party> {
     progress: u64,
     timers_fired: u64,
     turns_empty: u64,
+    /// The turn after which the structure is looked at next.
+    look_at: u64,
     oracles: bool,
     listener: Option<reactor::Token>,
 }
@@ -119,6 +122,7 @@ impl<P: Party> Member<P> {
                         progress: 0,
                         timers_fired: 0,
                         turns_empty: 0,
+                        look_at: LOOK_EVERY_TURNS - 1,
                         oracles,
                         listener: None,
                     });
@@ -235,7 +239,8 @@ impl<P: Party> Member<P> {
         if let Some(breach) = self.reactor.handler().breach() {
             return Err(breach.clone());
         }
-        if turns % LOOK_EVERY_TURNS == LOOK_EVERY_TURNS - 1 && turn == Turn::Ran {
+        if turns >= self.look_at && turn == Turn::Ran {
+            self.look_at = turns + LOOK_EVERY_TURNS.max(self.reactor.live() as u64);
             self.look(world)?;
         }
         Ok(())

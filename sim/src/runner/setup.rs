@@ -23,6 +23,9 @@ pub struct Setup {
     pub client: Config,
     /// How long the trouble lasts, in virtual nanoseconds.
     pub trouble_ns: u64,
+    /// How many calls, and steps of other threads, the trouble may take, and half as many everything owed after it: a loop
+    /// that spins would not come to its end.
+    pub calls_max: u64,
     /// Descriptors of each process.
     pub descriptor_limit: usize,
     /// Backlog of the listeners.
@@ -36,6 +39,9 @@ pub struct Setup {
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
+/// Far more calls than any drawn plan makes.
+const CALLS_MAX: u64 = 2_000_000;
+
 impl Setup {
     /// Everything at its default: for plans made by hand.
     pub fn plain(workload: WorkloadKind, kernel: Kernel, weather: Weather) -> Setup {
@@ -47,6 +53,7 @@ impl Setup {
             service: config.clone(),
             client: config,
             trouble_ns: SECOND,
+            calls_max: CALLS_MAX,
             descriptor_limit: 65_536,
             backlog: 128,
             latency: None,
@@ -99,6 +106,7 @@ impl Setup {
             service,
             client,
             trouble_ns,
+            calls_max: CALLS_MAX,
             descriptor_limit: match (tight, weather) {
                 (true, Weather::Tiny) => DESCRIPTORS_OF_A_LOOP + 3,
                 (true, _) => DESCRIPTORS_OF_A_LOOP + 5,

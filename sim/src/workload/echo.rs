@@ -82,7 +82,12 @@ impl Echo {
 
     /// A plan with these streams, each on a loop of its own.
     pub fn of_streams(streams: Vec<StreamPlan>) -> Echo {
-        Echo { streams: streams.into_iter().map(|stream| vec![stream]).collect(), ..Echo::scenario(0, 1, 1) }
+        Echo::of_loops(streams.into_iter().map(|stream| vec![stream]).collect())
+    }
+
+    /// A plan with these streams, by loop.
+    pub fn of_loops(streams: Vec<Vec<StreamPlan>>) -> Echo {
+        Echo { streams, ..Echo::scenario(0, 1, 1) }
     }
 }
 
