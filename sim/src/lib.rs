@@ -62,6 +62,7 @@ pub use actor::{Actor, ActorId};
 pub use decision::{Decisions, Domain, Ratio, Site};
 pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use kernel::Kernel;
+pub use kernel::drift::Drift;
 pub use kernel::syscalls::SimSyscalls;
 pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;

@@ -16,6 +16,7 @@ use crate::event::{EventKind, EventQueue};
 use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
 use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
+use crate::kernel::drift::Drift;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::file::File;
@@ -61,6 +62,8 @@ pub struct WorldOptions {
     pub buffer_bytes: Option<u64>,
     /// Descriptors of a process, the three standard ones included.
     pub descriptor_limit: usize,
+    /// A way in which the kernel differs from Linux on purpose, for tests of the comparison with the live kernel.
+    pub drift: Option<Drift>,
     /// Whether the kernel checks what it owes.
     pub obligations: ObligationCheck,
     /// A debt that is forgotten on purpose, to show that the check sees it.
@@ -79,6 +82,7 @@ impl Default for WorldOptions {
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
+            drift: None,
             obligations: ObligationCheck::Never,
             lapse: None,
             collect_trace: false,
@@ -348,6 +352,15 @@ impl World {
         self.events.next_time()
     }
 
+    /// What is due by the caller's clock happens inside its call: on loopback a packet is handled by its sender.
+    pub(crate) fn deliver_due(&mut self, thread: u32) {
+        let local = self.threads[thread as usize].local;
+        while self.events.next_is_due(local) {
+            self.apply_next_event();
+        }
+        self.now = local;
+    }
+
     /// Brings the world up to a thread's clock; stops at an actor that is due.
     #[inline]
     fn reach(&mut self, thread: ThreadId) -> Option<ActorId> {
@@ -407,10 +420,11 @@ impl SharedWorld {
         let index = world.hosts.len() as u32;
         let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
         let limit = world.options.descriptor_limit;
+        let highest_first = world.drifts(Drift::HighestDescriptor);
         world.hosts.push(Host {
             kernel,
             ip: Ipv4Addr::new(10, 0, high, low),
-            process: Process::new(limit),
+            process: Process::new(limit, highest_first),
             ports: Ports::default(),
         });
         HostId(index)

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use sim::Drift;
 use sim::conform::explained;
 use sim::decision::seed::Seed;
 use sim::script::{Capability, Subject};
@@ -40,12 +41,32 @@ pub(super) struct Arguments {
     /// Seed of the first generated script: decimal, 0x and hex digits, or a 40-digit commit hash
     #[arg(long, value_name = "S", default_value = "0x0000000000000000", allow_hyphen_values = true)]
     seed: Seed,
+    /// Self test: makes the simulated kernel differ on purpose, and says how long it takes to find out; `all` for every way
+    #[arg(long, value_name = "NAME", value_parser = parse_drift, conflicts_with_all = ["files", "runs", "minutes"])]
+    drift: Option<Drifts>,
+    /// Gives up on a drift after so many seconds
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = super::run::parse_runs, requires = "drift")]
+    seconds: u64,
     /// Prints one JSON object per unexplained difference, and a summary object
     #[arg(long)]
     json: bool,
     /// Where the shrunk scripts of unexplained differences are written
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Which drifts a self test plants.
+#[derive(Clone, Debug)]
+struct Drifts(Vec<Drift>);
+
+fn parse_drift(text: &str) -> Result<Drifts, String> {
+    if text == "all" {
+        return Ok(Drifts(Drift::ALL.to_vec()));
+    }
+    let names: Vec<&str> = Drift::ALL.iter().map(|drift| drift.name()).collect();
+    Drift::from_name(text)
+        .map(|drift| Drifts(vec![drift]))
+        .ok_or_else(|| super::unknown(text, &[&["all"], names.as_slice()].concat()))
 }
 
 fn parse_subject(text: &str) -> Result<Subject, String> {
@@ -78,7 +99,10 @@ pub(super) fn conform(arguments: &Arguments) -> Result<u8, Trouble> {
         return files::run(arguments);
     }
     #[cfg(target_os = "linux")]
-    return generated::run(arguments);
+    return match &arguments.drift {
+        Some(Drifts(drifts)) => generated::self_test(arguments, drifts),
+        None => generated::run(arguments),
+    };
     #[cfg(not(target_os = "linux"))]
     Err(Trouble::Usage(
         "generated scripts need a live Linux kernel; name FILES to run on the simulated ones".to_owned(),

@@ -2,6 +2,7 @@
 
 use reactor::sys::{Errno, Fd, Shutdown};
 
+use super::drift::Drift;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -46,11 +47,16 @@ impl World {
                     let socket = &mut self.sockets[id];
                     socket.receive_shut |= read;
                     socket.send_shut |= write;
+                    if socket.attempt == Attempt::Started {
+                        socket.attempt = Attempt::Shut;
+                    }
                 }
                 Err(Errno::ENOTCONN)
             }
             State::Connected => self.shut_connection(id, read, write, kernel),
         };
+        // The peer hears of it first.
+        self.deliver_due(thread);
         self.wake(Object::Socket(id), Key::Any);
         result
     }
@@ -79,8 +85,6 @@ impl World {
             return Err(Errno::ENOTCONN);
         }
         socket.receive_shut |= read;
-        // A shutdown before connect has left its mark, but no FIN (T26).
-        let first = write && !self.connections[connection].streams[outgoing].finished;
         socket.send_shut |= write;
         if read && kernel.is_bsd() {
             // The queue is flushed and later data dropped (T69).
@@ -88,11 +92,25 @@ impl World {
             stream.discards = true;
             stream.read = stream.arrived.min(stream.written);
         }
-        if first {
+        // A shutdown before connect has left its mark, but no FIN (T26).
+        if write && !self.connections[connection].streams[outgoing].finished {
             self.connections[connection].streams[outgoing].finished = true;
             self.transmit(connection, outgoing);
+            if self.drifts(Drift::EndOutOfBand) {
+                self.show_end(connection, outgoing);
+            }
         }
         Ok(())
+    }
+
+    /// The other end sees the FIN before the data ahead of it.
+    #[cold]
+    fn show_end(&mut self, connection: u32, side: usize) {
+        let receiver = self.connections[connection].sockets[1 - side];
+        if receiver != NONE {
+            self.sockets[receiver].receive_shut = true;
+            self.wake(Object::Socket(receiver), Key::Any);
+        }
     }
 
     pub(crate) fn close(&mut self, thread: u32, fd: Fd) -> Result<(), Errno> {
@@ -104,6 +122,9 @@ impl World {
             return Err(Errno::EBADF);
         }
         self.progress(thread);
+        if self.drifts(Drift::CloseUnregisters) {
+            self.items_of_number_removed(object, fd);
+        }
         if self.descriptions.is_shared(object) && self.kernel_of(thread).is_bsd() {
             self.knotes_of_number_removed(thread, object, fd);
         }
@@ -120,7 +141,7 @@ impl World {
         if socket.state == State::Connected {
             let linger_s = socket.linger_s;
             let fin_queued = self.connections[connection].streams[outgoing].finished;
-            if self.readable(id) > 0 {
+            if self.readable(id) > 0 && !self.drifts(Drift::CloseIgnoresUnread) {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);
             } else if linger_s == Some(0) {

@@ -62,10 +62,11 @@ impl World {
             (State::Closed, Attempt::Started) => {
                 // The attempt has failed: the error, and the socket is fresh again (T19, T21).
                 let error = self.sockets[id].error.take().unwrap_or(Errno::ECONNABORTED);
-                self.make_fresh(id);
+                self.give_up(id, None);
                 self.progress(thread);
                 Err(error)
             }
+            (State::Closed, Attempt::Shut) => Err(Errno::EINVAL),
             (State::Closed, Attempt::None) => self.start_connecting(thread, id, to),
         }
     }
@@ -138,6 +139,8 @@ impl World {
         socket.local = Some(local);
         socket.attach(connection, 0);
         socket.state = State::SynSent;
+        // What a connection before has left is forgotten.
+        socket.error = None;
         socket.attempt = Attempt::Started;
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
@@ -253,6 +256,8 @@ impl World {
         let (shared, low_water, unsent_limit) =
             (parent.shared, parent.receive_low_water, parent.unsent_limit);
         let (send, receive) = (parent.send_capacity, parent.receive_capacity);
+        // The marks of a shutdown that was refused go over too (T26).
+        let (receive_shut, send_shut) = (parent.receive_shut, parent.send_shut);
         let socket = &mut self.sockets[id];
         socket.state = State::Connected;
         socket.attempt = Attempt::Known;
@@ -264,6 +269,8 @@ impl World {
         socket.shared = shared;
         socket.receive_low_water = low_water;
         socket.unsent_limit = unsent_limit;
+        socket.receive_shut = receive_shut;
+        socket.send_shut = send_shut;
         socket.send_capacity = send;
         socket.receive_capacity = receive;
         self.hosts[host as usize].ports.connect(local.port(), &self.work);
@@ -289,6 +296,7 @@ impl World {
             return;
         }
         let socket = &mut self.sockets[client];
+        // A shutdown before connect has left its mark (T26), which refuses to send; the FIN waits for a shutdown or a close.
         socket.state = State::Connected;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;

@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use reactor::sys::{Errno, Fd};
 
+use super::drift::Drift;
 use super::socket::State;
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -413,7 +414,7 @@ impl World {
             self.wake(Object::Socket(id), Key::Out);
         } else if self.sockets[id].no_space && self.is_writable(id) {
             self.sockets[id].no_space = false;
-            if self.lapses(Lapse::SkipFreedRoom) {
+            if self.lapses(Lapse::SkipFreedRoom) || self.drifts(Drift::LostRoomEdge) {
                 return;
             }
             self.pay_room(id);
