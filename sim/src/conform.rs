@@ -22,16 +22,20 @@
 
 pub mod call;
 pub mod campaign;
+mod check;
 pub mod compare;
 pub mod explained;
 mod generate;
 pub mod observation;
 mod perform;
+mod rules;
+pub mod self_test;
 pub mod shrink;
 mod sketch;
 mod text;
 
 pub use call::{Call, Slot};
+pub use check::check_bytes;
 pub use compare::{Difference, Outcome, Reference, observe_simulated};
 pub use generate::generate;
 pub use observation::Observation;

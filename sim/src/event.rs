@@ -88,6 +88,13 @@ impl EventQueue {
         self.heap.peek().map(|event| event.time)
     }
 
+    /// Whether something other than an actor's step is next, and due by this time.
+    pub(crate) fn next_is_due(&self, time: u64) -> bool {
+        self.heap
+            .peek()
+            .is_some_and(|event| event.time <= time && !matches!(event.kind, EventKind::Actor { .. }))
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Event> {
         self.heap.pop()
     }

@@ -6,6 +6,7 @@
 pub(crate) mod address;
 pub(crate) mod close;
 pub(crate) mod description;
+pub(crate) mod drift;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod file;

@@ -65,6 +65,7 @@ pub use decision::{Decisions, Domain, Ratio, Site};
 pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
 pub use incident::Incident;
 pub use kernel::Kernel;
+pub use kernel::drift::Drift;
 pub use kernel::syscalls::{Killed, SimSyscalls};
 pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;

@@ -14,6 +14,7 @@ use crate::decision::{Domain, Site};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::kernel::Object;
+use crate::kernel::drift::Drift;
 use crate::obligation::Lapse;
 use crate::script::probe::WideKevent;
 use crate::world::{Details, HostId, World};
@@ -213,6 +214,7 @@ impl World {
         let began = self.now;
         let mut fires = u64::MAX;
         if let Some(timeout_ns) = timeout_ns {
+            let timeout_ns = if self.drifts(Drift::EmptyEarly) { timeout_ns / 2 } else { timeout_ns };
             fires = began.saturating_add(self.clock_behind(thread).outlast(timeout_ns));
             fires = fires.saturating_add(self.draw_lateness_ns(thread, timeout_ns));
         }
@@ -393,6 +395,9 @@ impl World {
     pub(crate) fn shuffle_batch<T>(&mut self, thread: u32, events: &mut [T]) {
         if events.len() < 2 {
             return;
+        }
+        if self.drifts(Drift::ReversedBatch) {
+            events.reverse();
         }
         let suppressed = self.swarm.is_suppressed(FaultKind::ReorderedBatches);
         self.fault_with(FaultKind::ReorderedBatches, thread, |details| {

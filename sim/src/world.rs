@@ -18,6 +18,7 @@ use crate::fault::{FaultCounts, FaultKind, FaultSwitches};
 use crate::incident::Incident;
 use crate::kernel::close::Lingering;
 use crate::kernel::description::Descriptions;
+use crate::kernel::drift::Drift;
 use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::file::File;
@@ -67,6 +68,8 @@ pub struct WorldOptions {
     pub buffer_bytes: Option<u64>,
     /// Descriptors of a process, the three standard ones included.
     pub descriptor_limit: usize,
+    /// A way in which the kernel differs from Linux on purpose, for tests of the comparison with the live kernel.
+    pub drift: Option<Drift>,
     /// Whether the kernel checks what it owes.
     pub obligations: ObligationCheck,
     /// A debt that is forgotten on purpose, to show that the check sees it.
@@ -85,6 +88,7 @@ impl Default for WorldOptions {
             latency: None,
             buffer_bytes: None,
             descriptor_limit: 65_536,
+            drift: None,
             obligations: ObligationCheck::Never,
             lapse: None,
             collect_trace: false,
@@ -409,6 +413,15 @@ impl World {
         self.events.next_time()
     }
 
+    /// What is due by the caller's clock happens inside its call: on loopback a packet is handled by its sender.
+    pub(crate) fn deliver_due(&mut self, thread: u32) {
+        let local = self.threads[thread as usize].local;
+        while self.events.next_is_due(local) {
+            self.apply_next_event();
+        }
+        self.now = local;
+    }
+
     /// Brings the world up to a thread's clock; stops at an actor that is due.
     #[inline]
     fn reach(&mut self, thread: ThreadId) -> Option<ActorId> {
@@ -496,7 +509,8 @@ impl SharedWorld {
         let mut world = self.world.borrow_mut();
         let process = world.processes.len() as u32;
         let limit = world.options.descriptor_limit;
-        world.processes.push(Process::new(host.0, limit));
+        let highest_first = world.drifts(Drift::HighestDescriptor);
+        world.processes.push(Process::new(host.0, limit, highest_first));
         ProcessId(process)
     }
 
@@ -710,6 +724,12 @@ impl SharedWorld {
     /// The thread was busy for this long without making a call: a handler that computes.
     pub fn spend(&self, thread: ThreadId, ns: u64) {
         self.world.borrow_mut().threads[thread.0 as usize].local += ns;
+    }
+
+    /// The thread sleeps in a call until this time.
+    pub(crate) fn spend_until(&self, thread: ThreadId, time: u64) {
+        let local = &mut self.world.borrow_mut().threads[thread.0 as usize].local;
+        *local = time.max(*local);
     }
 
     /// Draws a decision of the workload's, or of the runner's.

@@ -233,3 +233,23 @@ fn what_is_fixed_about_faults_is_part_of_a_replay() {
     let hash = |text: &str| text.lines().last().expect("a hash").to_owned();
     assert_ne!(hash(&plain), hash(&fixed));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn scripts_that_need_what_is_missing_are_skipped_with_the_reason_and_never_count_as_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("own_network.script");
+    std::fs::write(&script, "# T0: a network of its own\nneeds netns\nports 40000 40003\n").unwrap();
+    let listed = sim(&["conform", "--capabilities"]);
+    assert_eq!(listed.status.code(), Some(0));
+    let listed = out(&listed);
+    let granted = listed.lines().any(|line| line.starts_with("granted  netns"));
+    assert!(granted || listed.lines().any(|line| line.starts_with("missing  netns")), "{listed}");
+    let ran = out(&sim(&["conform", "--on", "live", script.to_str().unwrap()]));
+    if granted {
+        assert!(ran.ends_with("1 passed, 0 skipped, 0 failed\n"), "{ran}");
+    } else {
+        assert!(ran.contains("netns is missing: "), "{ran}");
+        assert!(ran.ends_with("0 passed, 1 skipped, 0 failed\n"), "{ran}");
+    }
+}

@@ -33,7 +33,13 @@ fn every_input_of_the_timer_wheel_passes() {
 }
 
 #[test]
+fn every_input_of_the_comparison_with_the_live_kernel_passes() {
+    replay("conform", sim::conform::check_bytes);
+}
+
+#[test]
 fn no_input_at_all_is_a_run_without_trouble() {
     sim::check_bytes(sim::WorkloadKind::Echo, &[]);
     tests::timer_model::check(&[]);
+    sim::conform::check_bytes(&[]);
 }

@@ -265,6 +265,7 @@ const fn option_name(option: WideOption) -> &'static str {
         WideOption::NonBlocking => "nonblocking",
         WideOption::CloseOnExec => "cloexec",
         WideOption::Readable => "readable",
+        WideOption::QuickAck => "quickack",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Many generated scripts, one after the other, and what came of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::call::Call;
@@ -79,7 +79,6 @@ impl Campaign {
         mut tick: impl FnMut(usize) -> bool,
     ) -> Report {
         let mut report = Report { explained: vec![0; explained::TABLE.len()], ..Report::default() };
-        let mut lacking = BTreeSet::new();
         for run in 0..self.runs {
             if stop.load(Ordering::Relaxed) {
                 report.interrupted = true;
@@ -87,11 +86,12 @@ impl Campaign {
             }
             let seed = seed_of_run(self.seed, run);
             let calls = generate(&mut Decisions::from_seed(seed));
-            self.script(reference, &mut report, &mut lacking, seed, calls);
+            self.script(reference, &mut report, seed, calls);
             if report.found.len() >= self.differences_max || !tick(report.found.len()) {
                 break;
             }
         }
+        report.lacking = reference.lacking().clone();
         report
     }
 
@@ -99,29 +99,17 @@ impl Campaign {
         &self,
         reference: &mut Reference<P>,
         report: &mut Report,
-        lacking: &mut BTreeSet<&'static str>,
         seed: u64,
-        mut calls: Vec<Call>,
+        calls: Vec<Call>,
     ) {
         report.scripts += 1;
-        let difference = loop {
-            calls.retain(|call| {
-                let has = !lacking.contains(call.capability());
-                if !has {
-                    *report.lacking.entry(call.capability()).or_default() += 1;
-                }
-                has
-            });
-            match reference.compare(&calls, &self.options) {
-                Outcome::Same => break None,
-                Outcome::Different(difference) => break Some(difference),
-                Outcome::Unstable => {
-                    report.unstable += 1;
-                    return;
-                }
-                Outcome::Lacking(capability) => {
-                    lacking.insert(capability);
-                }
+        let (calls, outcome) = reference.compare_available(calls, &self.options);
+        let difference = match outcome {
+            Outcome::Different(difference) => Some(difference),
+            Outcome::Same | Outcome::Lacking(_) => None,
+            Outcome::Unstable => {
+                report.unstable += 1;
+                return;
             }
         };
         let steps = difference.as_ref().map_or(calls.len(), |difference| difference.step + 1);

@@ -1,5 +1,6 @@
 //! One script on both kernels, step by step.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -96,6 +97,8 @@ pub struct Reference<P: Probe> {
     next_host: u32,
     /// How often the reference must say the same before it is believed.
     repetitions: usize,
+    /// What one of the kernels has turned out to lack, and how many calls were left out for it.
+    lacking: BTreeMap<&'static str, u64>,
 }
 
 /// Runs beyond the ordinary ones before a difference is believed.
@@ -116,6 +119,7 @@ impl<P: Probe> Reference<P> {
             ranks,
             next_host: std::process::id() % HOST_COUNT,
             repetitions: repetitions.max(1),
+            lacking: BTreeMap::new(),
         })
     }
 
@@ -123,6 +127,34 @@ impl<P: Probe> Reference<P> {
     fn host(&mut self) -> Ipv4Addr {
         self.next_host = (self.next_host + 1) % HOST_COUNT;
         Ipv4Addr::from_bits(0x7f00_0000 | (HOST_FIRST + self.next_host))
+    }
+
+    /// What one of the kernels lacks, and how many calls were left out for it.
+    pub fn lacking(&self) -> &BTreeMap<&'static str, u64> {
+        &self.lacking
+    }
+
+    /// As [`Reference::compare`], without the calls that one of the kernels lacks: what is left of the script, and how that ended.
+    pub fn compare_available(
+        &mut self,
+        mut calls: Vec<Call>,
+        options: &WorldOptions,
+    ) -> (Vec<Call>, Outcome) {
+        loop {
+            calls.retain(|call| match self.lacking.get_mut(call.capability()) {
+                Some(count) => {
+                    *count += 1;
+                    false
+                }
+                None => true,
+            });
+            match self.compare(&calls, options) {
+                Outcome::Lacking(capability) => {
+                    self.lacking.insert(capability, 0);
+                }
+                outcome => return (calls, outcome),
+            }
+        }
     }
 
     /// What each call answers here.

@@ -1,8 +1,11 @@
 //! Differences between the live and the simulated kernel that have a reason. Each is a pattern of one step; what no pattern fits is a
 //! bug of the simulated kernel.
 
-use super::call::Call;
+use reactor::sys::EpollMask;
+
+use super::call::{Call, Slot};
 use super::compare::Difference;
+use super::observation::Observation;
 
 /// One explained difference.
 #[derive(Copy, Clone, Debug)]
@@ -22,7 +25,61 @@ pub struct Explained {
 }
 
 /// Every explained difference.
-pub const TABLE: &[Explained] = &[];
+pub const TABLE: &[Explained] = &[
+    Explained {
+        name: "late acknowledgement of a FIN",
+        fact: "E21",
+        pattern: "a wait tells once more of an edge-triggered socket that was shut down for writing",
+        reason: "the FIN is acknowledged up to 40 ms later or with the next data, which wakes its sender; the simulated one is \
+                 acknowledged inside the call",
+        errs: "crueller: a spurious edge that may come does not",
+        fits: is_late_acknowledgement,
+    },
+    Explained {
+        name: "order after a full buffer was emptied",
+        fact: "T58",
+        pattern: "a wait tells of the two ends of a connection in another order, after one of them drained what filled buffers",
+        reason: "window updates decide whether room at one end comes before or after data at the other",
+        errs: "neither: any order is legal",
+        fits: is_order_after_drain,
+    },
+];
+
+/// Only the live kernel tells of some sockets; each of them was shut down for writing before.
+fn is_late_acknowledgement(calls: &[Call], difference: &Difference) -> bool {
+    let (Observation::Events(live), Observation::Events(simulated)) =
+        (&difference.live, &difference.simulated)
+    else {
+        return false;
+    };
+    let mut extra = live.iter().filter(|event| !simulated.contains(event)).peekable();
+    let others_agree = simulated.iter().all(|event| live.contains(event));
+    let was_shut = |slot: Slot| {
+        calls[..difference.step]
+            .iter()
+            .any(|call| matches!(*call, Call::Shutdown { at, how: 1 | 2 } if at == slot))
+    };
+    extra.peek().is_some()
+        && others_agree
+        && extra.all(|&(slot, bits)| {
+            bits & EpollMask::ERR.bits() == 0
+                && simulated.iter().all(|(other, _)| *other != slot)
+                && was_shut(slot)
+        })
+}
+
+/// The same events in another order, and since the wait before something flooded was drained.
+fn is_order_after_drain(calls: &[Call], difference: &Difference) -> bool {
+    let (Observation::Events(live), Observation::Events(simulated)) =
+        (&difference.live, &difference.simulated)
+    else {
+        return false;
+    };
+    let same = live.len() == simulated.len() && live.iter().all(|event| simulated.contains(event));
+    let since = calls[..difference.step].iter().rev().take_while(|call| !matches!(call, Call::Wait { .. }));
+    let drained = since.into_iter().any(|call| matches!(call, Call::Drain { exact: false, .. }));
+    same && drained
+}
 
 /// The place in [`TABLE`] of what explains the difference.
 pub fn explanation(calls: &[Call], difference: &Difference) -> Option<usize> {

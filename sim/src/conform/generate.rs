@@ -3,6 +3,7 @@
 use reactor::sys::EpollMask;
 
 use super::call::{Call, Control, Slot};
+use super::rules::FLOOD_BYTES;
 use super::sketch::{File, Kind, Sketch};
 use crate::decision::{Decisions, Domain, Ratio, Site};
 use crate::script::probe::{EXCLUSIVE, WideOption};
@@ -36,10 +37,6 @@ const MASKS: [u32; 16] = [
 /// Buffers are asked for at this size: small enough to be filled quickly, large enough that small sends never meet
 /// the kernel's own accounting of them (T54).
 const BUFFER_BYTES: i64 = 32 << 10;
-/// What one direction may hold without a drain.
-const QUEUED_MAX: u32 = 6_000;
-/// More than the buffers of both sides: one such send is cut short.
-const FLOOD_BYTES: u32 = 1 << 20;
 
 /// What a generated step may be, and how often.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -193,8 +190,7 @@ impl Generator<'_> {
 
     fn step(&mut self) {
         if self.sketch.is_limited() && self.chance("the limit rises", 1, 4) {
-            self.sketch.restore();
-            self.calls.push(Call::Restore);
+            self.push(Call::Restore);
             return;
         }
         let total: u64 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
@@ -257,8 +253,12 @@ impl Generator<'_> {
         }
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "the last expression of most actions")]
+    /// Adds a call, if the rules allow it.
     fn push(&mut self, call: Call) -> Option<()> {
+        if !self.sketch.allows(&call) {
+            return None;
+        }
+        self.sketch.apply(&call);
         self.calls.push(call);
         Some(())
     }
@@ -288,10 +288,6 @@ impl Generator<'_> {
         if self.sketch.files[file].filled {
             return self.push(Call::Send { at, length: 1, exact: false });
         }
-        if self.sketch.files[file].queued + length > QUEUED_MAX {
-            return None;
-        }
-        self.sketch.files[file].queued += length;
         if self.chance("in segments", 1, 12) {
             return self.push(Call::SendSegments { at, segments: 2, length: length / 2 });
         }
@@ -299,29 +295,21 @@ impl Generator<'_> {
     }
 
     fn receive(&mut self) -> Option<()> {
-        let (at, file) = self.stream()?;
+        let (at, _) = self.stream()?;
         let length = self.pick("room of a recv", &[4_096, 1, 2, 16, 0])?;
-        if self.chance("a look ahead", 1, 8) {
-            return self.push(Call::Receive { at, length, peek: true });
+        let peek = self.chance("a look ahead", 1, 8);
+        self.push(Call::Receive { at, length, peek })?;
+        if self.sketch.to_be_drained.is_some() {
+            self.drain_at(at)?;
         }
-        if self.sketch.is_flooded(file) {
-            // A part, and at once the rest: how much room the part gives back is not compared.
-            if length > 0 {
-                self.calls.push(Call::Receive { at, length, peek: false });
-            }
-            return self.drain_at(at);
-        }
-        self.push(Call::Receive { at, length, peek: false })
+        Some(())
     }
 
     fn drain(&mut self) -> Option<()> {
         // Rather one that has something to drain.
-        let flooded: Vec<Slot> = self
-            .sketch
-            .places(|file| file.kind == Kind::Tcp && file.started)
-            .into_iter()
-            .filter(|&at| self.sketch.file(at).is_some_and(|file| self.sketch.is_flooded(file)))
-            .collect();
+        let streams = self.sketch.places(|file| file.kind == Kind::Tcp && file.started);
+        let is_flooded = |at: Slot| self.sketch.file(at).is_some_and(|file| self.sketch.is_flooded(file));
+        let flooded: Vec<Slot> = streams.into_iter().filter(|&at| is_flooded(at)).collect();
         let at = match self.pick("what to drain", &flooded) {
             Some(at) => at,
             None => self.stream()?.0,
@@ -332,88 +320,70 @@ impl Generator<'_> {
     fn drain_at(&mut self, at: Slot) -> Option<()> {
         let file = self.sketch.file(at)?;
         let exact = !self.sketch.is_flooded(file);
-        self.sketch.drained(file);
-        self.push(Call::Drain { at, exact })
-    }
-
-    /// A stream whose other end is known, and that nothing has filled.
-    fn fillable(&mut self) -> Option<(Slot, usize)> {
-        let at = self.place(|file| {
-            file.kind == Kind::Tcp && file.started && !file.wild && !file.filled && file.peer.is_some()
-        })?;
-        let file = self.sketch.file(at)?;
-        (!self.sketch.is_flooded(file)).then_some((at, file))
+        self.push(Call::Drain { at, exact })?;
+        if self.sketch.to_be_acknowledged.is_some() {
+            self.push(Call::Set { at, option: WideOption::QuickAck, value: 1 })?;
+        }
+        Some(())
     }
 
     fn fill(&mut self) -> Option<()> {
-        let (at, file) = self.fillable()?;
-        self.sketch.files[file].filled = true;
+        let at = self.fillable()?;
         self.push(Call::Fill { at })
     }
 
+    fn fillable(&mut self) -> Option<Slot> {
+        self.place(|file| file.peer.is_some() && !file.filled && file.has_small_buffers)
+    }
+
     /// One send that is cut short. How much room is left afterwards is not compared, so the other end takes everything
-    /// at once; what is left is the shortage, and the edge that it owes.
+    /// at once; what remains is the shortage, and the edge that it owes.
     fn flood(&mut self) -> Option<()> {
-        let (at, file) = self.fillable()?;
-        let peer = self.sketch.files[file].peer?;
+        let at = self.fillable()?;
+        self.push(Call::Send { at, length: FLOOD_BYTES, exact: false })?;
+        let receiver = self.sketch.to_be_drained?;
         let ends = self.sketch.places(|_| true);
-        let end = ends.into_iter().find(|&end| self.sketch.file(end) == Some(peer))?;
-        self.calls.push(Call::Send { at, length: FLOOD_BYTES, exact: false });
-        self.sketch.files[file].filled = true;
+        let end = ends.into_iter().find(|&end| self.sketch.file(end) == Some(receiver))?;
         self.drain_at(end)
     }
 
     fn shutdown(&mut self) -> Option<()> {
         let at = self.place(|file| matches!(file.kind, Kind::Tcp | Kind::Listener | Kind::Unix))?;
-        let file = self.sketch.file(at)?;
-        let mut how = self.pick("how to shut down", &[1, 1, 1, 2, 0, 0, 9])?;
-        if self.sketch.is_flooded(file) && (how == 1 || how == 2) {
-            how = 0;
-        }
-        if self.sketch.files[file].kind == Kind::Listener && (how == 0 || how == 2) {
-            self.sketch.drop_queue(file);
-        }
+        let how = self.pick("how to shut down", &[1, 1, 1, 2, 0, 0, 9])?;
         self.push(Call::Shutdown { at, how })
     }
 
     fn close(&mut self, reset: bool) -> Option<()> {
-        // The first set stays, so that there is something to wait for.
         let at = self.place(|file| !reset || file.kind == Kind::Tcp)?;
+        // The first set stays, so that there is something to wait for.
         if at == Slot(0) {
             return None;
         }
-        self.sketch.close(at);
         self.push(if reset { Call::Reset { at } } else { Call::Close { at } })
     }
 
     fn listener(&mut self) -> Option<Slot> {
         let to = self.sketch.free_place()?;
         let backlog = self.pick("backlog", &[8, 8, 1, 0])?;
-        self.calls.push(Call::Listener { to, backlog });
-        let file = self.sketch.make(to, Kind::Listener)?;
-        self.sketch.files[file].backlog = backlog as usize;
-        self.sketch.targets.push((to, Some(file)));
-        self.settings(to);
+        self.push(Call::Listener { to, backlog })?;
+        self.settings(to)?;
         Some(to)
     }
 
     /// What every connection has: no Nagle, whose delays are real time (T66), and buffers that are soon full.
-    fn settings(&mut self, at: Slot) {
-        let settings = [
-            (WideOption::NoDelay, 1),
-            (WideOption::SendBuffer, BUFFER_BYTES),
-            (WideOption::ReceiveBuffer, BUFFER_BYTES),
-        ];
-        self.calls.extend(settings.map(|(option, value)| Call::Set { at, option, value }));
+    fn settings(&mut self, at: Slot) -> Option<()> {
+        self.sketch.file(at)?;
+        self.push(Call::Set { at, option: WideOption::NoDelay, value: 1 })?;
+        self.push(Call::Set { at, option: WideOption::SendBuffer, value: BUFFER_BYTES })?;
+        self.push(Call::Set { at, option: WideOption::ReceiveBuffer, value: BUFFER_BYTES })
     }
 
     fn socket(&mut self) -> Option<Slot> {
         let to = self.sketch.free_place()?;
-        self.calls.push(Call::Socket { to });
-        self.sketch.make(to, Kind::Tcp)?;
-        self.settings(to);
+        self.push(Call::Socket { to })?;
+        self.settings(to)?;
         if self.chance("bound before it connects", 1, 10) {
-            self.calls.push(Call::Bind { at: to });
+            self.push(Call::Bind { at: to })?;
         }
         Some(to)
     }
@@ -430,8 +400,7 @@ impl Generator<'_> {
         let dead = self.chance("a dead port", 1, 5);
         let to = if dead {
             let to = self.sketch.free_place()?;
-            self.calls.push(Call::DeadPort { to });
-            self.sketch.targets.push((to, None));
+            self.push(Call::DeadPort { to })?;
             to
         } else {
             self.some_listener()?
@@ -441,15 +410,8 @@ impl Generator<'_> {
             self.control(Control::Add, Some(at));
         }
         if self.chance("shut down before it connects", 1, 25) {
-            self.calls.push(Call::Shutdown { at, how: 1 });
+            self.push(Call::Shutdown { at, how: 1 })?;
         }
-        self.connect(at, to)
-    }
-
-    fn connect(&mut self, at: Slot, to: Slot) -> Option<()> {
-        let client = self.sketch.file(at)?;
-        let listener = self.sketch.targets.iter().find(|(slot, _)| *slot == to).and_then(|(_, file)| *file);
-        self.sketch.connect(client, listener);
         self.push(Call::Connect { at, to })
     }
 
@@ -460,52 +422,38 @@ impl Generator<'_> {
             None => self.kind(Kind::Listener)?,
         };
         let to = self.sketch.free_place()?;
-        let listener = self.sketch.file(at)?;
-        self.calls.push(Call::Accept { at, to });
-        self.sketch.accept(listener, to);
-        Some(())
+        self.push(Call::Accept { at, to })
     }
 
     fn pair(&mut self) -> Option<()> {
         let listener = self.some_listener()?;
         let client = self.socket()?;
-        self.connect(client, listener)?;
+        self.push(Call::Connect { at: client, to: listener })?;
         if self.chance("accepted later", 1, 6) {
             return Some(());
         }
         let to = self.sketch.free_place()?;
-        let file = self.sketch.file(listener)?;
-        self.calls.push(Call::Accept { at: listener, to });
-        self.sketch.accept(file, to);
-        Some(())
+        self.push(Call::Accept { at: listener, to })
     }
 
     fn connect_again(&mut self) -> Option<()> {
         let at = self.place(|file| matches!(file.kind, Kind::Tcp | Kind::Listener))?;
         let targets: Vec<Slot> = self.sketch.targets.iter().map(|(slot, _)| *slot).collect();
         let to = self.pick("where to", &targets)?;
-        self.connect(at, to)
+        self.push(Call::Connect { at, to })
     }
 
     fn listen(&mut self) -> Option<()> {
-        let at =
-            self.place(|file| file.kind == Kind::Listener || (file.kind == Kind::Tcp && !file.started))?;
+        let any = self.chance("whatever it is", 1, 3);
+        let at = self.place(|file| {
+            file.kind == Kind::Listener || (file.kind == Kind::Tcp && (any || !file.started))
+        })?;
         let backlog = self.pick("backlog", &[8, 1, 0])?;
-        let file = self.sketch.file(at)?;
-        self.sketch.files[file].kind = Kind::Listener;
-        self.sketch.files[file].backlog = backlog as usize;
-        if !self.sketch.targets.iter().any(|(slot, _)| *slot == at) {
-            self.sketch.targets.push((at, Some(file)));
-        }
         self.push(Call::Listen { at, backlog })
     }
 
     fn disconnect(&mut self) -> Option<()> {
-        let (at, file) = self.stream()?;
-        self.sketch.files[file].wild = true;
-        if let Some(peer) = self.sketch.files[file].peer.take() {
-            self.sketch.files[peer].dead = true;
-        }
+        let (at, _) = self.stream()?;
         self.push(Call::Disconnect { at })
     }
 
@@ -530,24 +478,15 @@ impl Generator<'_> {
     }
 
     fn options(&mut self) -> Option<()> {
-        let flooded: Vec<usize> =
-            (0..self.sketch.files.len()).filter(|&file| self.sketch.is_flooded(file)).collect();
         let option = self.pick("which option", &[WideOption::Listens, WideOption::Readable])?;
         let at = self.place(|file| matches!(file.kind, Kind::Tcp | Kind::Listener))?;
-        let file = self.sketch.file(at)?;
-        if option == WideOption::Readable && flooded.contains(&file) {
-            return None;
-        }
         self.push(Call::Get { at, option })
     }
 
     fn dup(&mut self) -> Option<()> {
         let from = self.place(|_| true)?;
         let to = self.sketch.free_place()?;
-        let file = self.sketch.file(from)?;
-        self.calls.push(Call::Dup { from, to });
-        self.sketch.install(to, file);
-        Some(())
+        self.push(Call::Dup { from, to })
     }
 
     fn dup2(&mut self) -> Option<()> {
@@ -556,8 +495,6 @@ impl Generator<'_> {
         if from == onto || onto == Slot(0) {
             return None;
         }
-        let file = self.sketch.file(from)?;
-        self.sketch.replace(onto, file);
         self.push(Call::Dup2 { from, onto })
     }
 
@@ -565,8 +502,7 @@ impl Generator<'_> {
         let to = self.sketch.free_place()?;
         let initial = self.pick("where a counter starts", &[0, 0, 1, 3])?;
         let semaphore = self.chance("a semaphore", 1, 6);
-        self.calls.push(Call::Eventfd { to, initial, semaphore });
-        self.sketch.make(to, Kind::Eventfd).map(|_| ())
+        self.push(Call::Eventfd { to, initial, semaphore })
     }
 
     fn write_number(&mut self) -> Option<()> {
@@ -577,8 +513,7 @@ impl Generator<'_> {
 
     fn epoll(&mut self) -> Option<()> {
         let to = self.sketch.free_place()?;
-        self.calls.push(Call::Epoll { to });
-        self.sketch.make(to, Kind::Epoll).map(|_| ())
+        self.push(Call::Epoll { to })
     }
 
     fn control(&mut self, operation: Control, at: Option<Slot>) -> Option<()> {
@@ -600,8 +535,7 @@ impl Generator<'_> {
             return None;
         }
         let spare = self.draw("descriptors that may still be made", 3) as u8;
-        self.sketch.limit(usize::from(spare));
-        self.calls.push(Call::Limit { spare });
+        self.push(Call::Limit { spare })?;
         // What a limit is for.
         self.accept();
         Some(())
@@ -609,40 +543,26 @@ impl Generator<'_> {
 
     fn pipe(&mut self) -> Option<()> {
         let (reading, writing) = (self.sketch.free_place()?, self.sketch.free_place()?);
-        self.calls.push(Call::Pipe { reading, writing });
-        self.join([reading, writing], [Kind::PipeReader, Kind::PipeWriter])
+        self.push(Call::Pipe { reading, writing })
     }
 
     fn unix_pair(&mut self) -> Option<()> {
         let (one, other) = (self.sketch.free_place()?, self.sketch.free_place()?);
-        self.calls.push(Call::Pair { one, other });
-        self.join([one, other], [Kind::Unix, Kind::Unix])
-    }
-
-    fn join(&mut self, slots: [Slot; 2], kinds: [Kind; 2]) -> Option<()> {
-        let one = self.sketch.make(slots[0], kinds[0])?;
-        let Some(other) = self.sketch.make(slots[1], kinds[1]) else {
-            self.sketch.close(slots[0]);
-            return None;
-        };
-        self.sketch.files[one].peer = Some(other);
-        self.sketch.files[other].peer = Some(one);
-        Some(())
+        self.push(Call::Pair { one, other })
     }
 
     fn timer(&mut self) -> Option<()> {
         let to = self.sketch.free_place()?;
-        self.calls.push(Call::Timer { to });
-        self.sketch.make(to, Kind::Timer)?;
+        self.push(Call::Timer { to })?;
         self.control(Control::Add, Some(to));
-        self.calls.push(Call::Arm { at: to, first_ms: 1, interval_ms: 0 });
+        self.push(Call::Arm { at: to, first_ms: 1, interval_ms: 0 });
         if self.chance("it fires", 1, 2) {
-            self.calls.push(Call::Sleep { ms: 3 });
+            self.push(Call::Sleep { ms: 3 });
             if self.chance("it is read", 1, 2) {
-                self.calls.push(Call::ReadNumber { at: to });
+                self.push(Call::ReadNumber { at: to });
             }
         } else {
-            self.calls.push(Call::Arm { at: to, first_ms: 0, interval_ms: 0 });
+            self.push(Call::Arm { at: to, first_ms: 0, interval_ms: 0 });
         }
         Some(())
     }
@@ -652,13 +572,8 @@ impl Generator<'_> {
         let write = self.chance("write", 1, 2);
         let wanted = if write { Kind::PipeWriter } else { Kind::PipeReader };
         let at = self.place(|file| file.kind == wanted || file.kind == Kind::Unix)?;
-        let file = self.sketch.file(at)?;
         if write {
             let length = self.pick("bytes of a write", &[1, 3, 100])?;
-            if self.sketch.files[file].queued + length > QUEUED_MAX {
-                return None;
-            }
-            self.sketch.files[file].queued += length;
             return self.push(Call::Write { at, length });
         }
         let length = self.pick("room of a read", &[4_096, 1, 0])?;

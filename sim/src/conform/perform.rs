@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Shutdown, SocketOption, Wait};
+use reactor::sys::{EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, SocketOption, Wait};
 
 use super::call::{Call, Control, Slot, content};
 use super::observation::Observation;
@@ -201,13 +201,7 @@ impl<'a, P: Probe> Performer<'a, P> {
             }
             Call::Shutdown { at, how } => {
                 let fd = at!(at);
-                match how {
-                    0 => self.probe.shutdown(fd, Shutdown::Read),
-                    1 => self.probe.shutdown(fd, Shutdown::Write),
-                    2 => self.probe.shutdown(fd, Shutdown::Both),
-                    how => self.probe.shutdown_wide(fd, how),
-                }
-                .map(done)?
+                self.probe.shutdown_wide(fd, how).map(done)?
             }
             Call::Get { at, option } => {
                 let fd = at!(at);
@@ -256,7 +250,12 @@ impl<'a, P: Probe> Performer<'a, P> {
             }
             Call::ReadNumber { at } => {
                 let fd = at!(at);
-                Some(Observation::Number(self.probe.read_eventfd(fd)?.cast_signed()))
+                let bytes = self.probe.read(fd, 8)?;
+                match <[u8; 8]>::try_from(bytes) {
+                    Ok(word) => Some(Observation::Number(i64::from_ne_bytes(word))),
+                    // Not every descriptor counts.
+                    Err(_) => Some(Observation::Done),
+                }
             }
             Call::WriteNumber { at, number: word } => {
                 let fd = at!(at);

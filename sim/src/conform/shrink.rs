@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::compare::{Difference, Outcome, Reference, observe_simulated};
 use super::observation::Observation;
+use super::rules::all_allowed;
 use crate::script::probe::Probe;
 use crate::world::WorldOptions;
 
@@ -54,7 +55,7 @@ pub fn shrink<P: Probe>(
 impl<P: Probe> Shrinker<'_, P> {
     /// Keeps the candidate if it still shows the difference.
     fn accept(&mut self, calls: Vec<Call>) -> bool {
-        if self.attempts >= ATTEMPTS_MAX {
+        if self.attempts >= ATTEMPTS_MAX || !all_allowed(&calls) {
             return false;
         }
         self.attempts += 1;

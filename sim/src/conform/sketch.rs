@@ -34,6 +34,10 @@ pub(super) struct File {
     pub(super) wild: bool,
     /// Reset or refused.
     pub(super) dead: bool,
+    /// It was shut down for reading.
+    pub(super) is_shut: bool,
+    /// Its buffers are soon full.
+    pub(super) has_small_buffers: bool,
     /// Clients that a listener has not accepted.
     pub(super) queue: VecDeque<usize>,
     pub(super) backlog: usize,
@@ -50,6 +54,8 @@ impl File {
             queued: 0,
             wild: false,
             dead: false,
+            is_shut: false,
+            has_small_buffers: false,
             queue: VecDeque::new(),
             backlog: 0,
             descriptors: 0,
@@ -71,6 +77,10 @@ pub(super) struct Sketch {
     used: [bool; RANKS],
     limit: Option<usize>,
     next: usize,
+    /// The next call must drain this file.
+    pub(super) to_be_drained: Option<usize>,
+    /// The next call must make this file acknowledge what it has received.
+    pub(super) to_be_acknowledged: Option<usize>,
 }
 
 impl Sketch {
@@ -82,6 +92,8 @@ impl Sketch {
             used: [false; RANKS],
             limit: None,
             next: 0,
+            to_be_drained: None,
+            to_be_acknowledged: None,
         }
     }
 
@@ -115,11 +127,6 @@ impl Sketch {
         self.limit.is_none_or(|limit| rank < limit).then_some(rank)
     }
 
-    /// Whether a call that makes a descriptor succeeds.
-    pub(super) fn has_number(&self) -> bool {
-        self.lowest().is_some()
-    }
-
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some()
     }
@@ -132,23 +139,60 @@ impl Sketch {
         self.limit = None;
     }
 
-    pub(super) fn new_file(&mut self, kind: Kind) -> usize {
+    fn new_file(&mut self, kind: Kind) -> usize {
         self.files.push(File::new(kind));
         self.files.len() - 1
+    }
+
+    /// The place stands for an address from now on.
+    pub(super) fn aim(&mut self, at: Slot, listener: Option<usize>) {
+        self.targets.retain(|(slot, _)| *slot != at);
+        self.targets.push((at, listener));
+    }
+
+    /// Whether any place refers to the file.
+    pub(super) fn has_descriptor(&self, file: Option<usize>) -> bool {
+        file.is_some_and(|file| self.files[file].descriptors > 0)
+    }
+
+    pub(super) fn may_listen(&self, file: usize) -> bool {
+        let file = &self.files[file];
+        file.kind == Kind::Listener || (file.kind == Kind::Tcp && !file.started)
+    }
+
+    /// Whether it waits to be accepted, or for the backlog.
+    pub(super) fn is_trying(&self, file: usize) -> bool {
+        let client = &self.files[file];
+        client.kind == Kind::Tcp && client.started && client.peer.is_none()
     }
 
     /// The lowest free number, if there is one, refers to the file.
     pub(super) fn install(&mut self, to: Slot, file: usize) -> bool {
         let Some(rank) = self.lowest() else { return false };
+        // An earlier tenant of the place stays open, without a name.
         self.used[rank] = true;
         self.places[to.index()] = Some((file, rank));
         self.files[file].descriptors += 1;
         true
     }
 
-    pub(super) fn make(&mut self, to: Slot, kind: Kind) -> Option<usize> {
+    pub(super) fn make(&mut self, to: Slot, kind: Kind) {
         let file = self.new_file(kind);
-        self.install(to, file).then_some(file)
+        self.install(to, file);
+    }
+
+    pub(super) fn make_two(&mut self, slots: [Slot; 2], kinds: [Kind; 2]) {
+        let [one, other] = kinds.map(|kind| self.new_file(kind));
+        // All or nothing.
+        if !self.install(slots[0], one) {
+            return;
+        }
+        if !self.install(slots[1], other) {
+            self.close(slots[0]);
+            return;
+        }
+        self.files[one].peer = Some(other);
+        self.files[other].peer = Some(one);
     }
 
     /// The place's number refers to another file from now on.
@@ -182,24 +226,33 @@ impl Sketch {
     }
 
     /// A client's attempt reaches a listener, or a port where nobody listens.
-    pub(super) fn connect(&mut self, client: usize, listener: Option<usize>) {
+    pub(super) fn connect(&mut self, client: usize, to: Slot) {
+        let Some(target) = self.targets.iter().find(|(slot, _)| *slot == to).map(|(_, file)| *file) else {
+            return;
+        };
+        if self.files[client].kind != Kind::Tcp {
+            return;
+        }
+        let listening = target
+            .filter(|&file| self.files[file].kind == Kind::Listener && self.files[file].descriptors > 0);
         if self.files[client].started {
+            // It may fail, or start again: nobody here follows that.
             if self.files[client].dead || self.files[client].wild {
                 self.files[client].wild = true;
-                if let Some(listener) = listener {
+                if let Some(listener) = listening {
                     self.files[listener].wild = true;
                 }
             }
             return;
         }
         self.files[client].started = true;
-        let listening = listener.filter(|&listener| {
-            self.files[listener].kind == Kind::Listener && self.files[listener].descriptors > 0
-        });
         let Some(listener) = listening else {
             self.files[client].dead = true;
             return;
         };
+        if self.files[client].wild {
+            self.files[listener].wild = true;
+        }
         if self.files[listener].wild {
             self.files[client].wild = true;
         } else if self.files[listener].queue.len() <= self.files[listener].backlog {
@@ -209,7 +262,7 @@ impl Sketch {
 
     /// What accept takes from the queue: the file of the new descriptor.
     pub(super) fn accept(&mut self, listener: usize, to: Slot) {
-        if !self.has_number() {
+        if self.files[listener].kind != Kind::Listener || self.lowest().is_none() {
             return;
         }
         let wild = self.files[listener].wild;
@@ -217,14 +270,20 @@ impl Sketch {
         if client.is_none() && !wild {
             return;
         }
-        if let Some(file) = self.make(to, Kind::Tcp) {
-            self.files[file].started = true;
-            self.files[file].wild = wild;
-            if let Some(client) = client.filter(|_| !wild) {
-                self.files[file].peer = Some(client);
-                self.files[file].dead = self.files[client].dead;
-                self.files[client].peer = Some(file);
-            }
+        let file = self.new_file(Kind::Tcp);
+        self.install(to, file);
+        let has_small_buffers = self.files[listener].has_small_buffers;
+        let accepted = &mut self.files[file];
+        accepted.started = true;
+        accepted.wild = wild;
+        accepted.has_small_buffers = has_small_buffers;
+        if let Some(client) = client.filter(|_| !wild) {
+            self.files[file].peer = Some(client);
+            self.files[file].dead = self.files[client].dead;
+            self.files[client].peer = Some(file);
+            let both = self.files[client].has_small_buffers && has_small_buffers;
+            self.files[client].has_small_buffers = both;
+            self.files[file].has_small_buffers = both;
         }
     }
 
@@ -232,12 +291,11 @@ impl Sketch {
     /// only a part, would show where their ends are (T58, E32).
     pub(super) fn is_flooded(&self, file: usize) -> bool {
         self.files[file].peer.is_some_and(|peer| self.files[peer].filled)
-            || self.files.iter().any(|client| client.filled && client.peer.is_none() && !client.dead)
-                && self.files[file].wild
     }
 
     /// Everything that came to this file has been received.
     pub(super) fn drained(&mut self, file: usize) {
+        self.to_be_drained = None;
         if let Some(peer) = self.files[file].peer {
             self.files[peer].filled = false;
             self.files[peer].queued = 0;

@@ -157,19 +157,20 @@ impl World {
         // A side that has not come to be holds nothing.
         let exists = side == 0 || entry.sockets[1] != NONE || mine.end() > 0 || theirs.arrived > 0;
         let over = mine.fin_arrived() && theirs.fin_arrived();
-        exists && !closed && !mine.aborted && !mine.cut && (!over || entry.closed_first[side])
+        exists && !closed && !mine.aborted && !mine.cut && (!over || !entry.ended_by_peer[side])
     }
 
     /// A connection is about to be forgotten: the side that closed first remembers it (T10).
     pub(crate) fn remember_connection(&mut self, connection: u32) {
         let entry = &self.connections[connection];
-        let over = entry.streams.iter().all(|stream| stream.fin_arrived() && !stream.cut && !stream.aborted);
+        // The last FIN may be arriving just now: nothing else is under way.
+        let over = entry.streams.iter().all(|stream| stream.finished && !stream.cut && !stream.aborted);
         if !over {
             return;
         }
         for side in [0, 1] {
             let entry = &self.connections[connection];
-            if !entry.closed_first[side] {
+            if entry.ended_by_peer[side] {
                 continue;
             }
             let [local, remote] = [entry.addresses[side], entry.addresses[1 - side]];

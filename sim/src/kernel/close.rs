@@ -2,6 +2,7 @@
 
 use reactor::sys::{Errno, Fd, Shutdown};
 
+use super::drift::Drift;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -46,11 +47,16 @@ impl World {
                     let socket = &mut self.sockets[id];
                     socket.receive_shut |= read;
                     socket.send_shut |= write;
+                    if socket.attempt == Attempt::Started {
+                        socket.attempt = Attempt::Shut;
+                    }
                 }
                 Err(Errno::ENOTCONN)
             }
             State::Connected => self.shut_connection(id, read, write, kernel),
         };
+        // The peer hears of it first.
+        self.deliver_due(thread);
         self.wake(Object::Socket(id), Key::Any);
         result
     }
@@ -79,7 +85,6 @@ impl World {
             return Err(Errno::ENOTCONN);
         }
         socket.receive_shut |= read;
-        let first = write && !socket.send_shut;
         socket.send_shut |= write;
         if read && kernel.is_bsd() {
             // The queue is flushed and later data dropped (T69).
@@ -87,11 +92,25 @@ impl World {
             stream.discards = true;
             stream.read = stream.arrived.min(stream.written);
         }
-        if first {
+        // A shutdown before connect has left its mark, but no FIN (T26).
+        if write && !self.connections[connection].streams[outgoing].finished {
             self.connections[connection].streams[outgoing].finished = true;
             self.transmit(connection, outgoing);
+            if self.drifts(Drift::EndOutOfBand) {
+                self.show_end(connection, outgoing);
+            }
         }
         Ok(())
+    }
+
+    /// The other end sees the FIN before the data ahead of it.
+    #[cold]
+    fn show_end(&mut self, connection: u32, side: usize) {
+        let receiver = self.connections[connection].sockets[1 - side];
+        if receiver != NONE {
+            self.sockets[receiver].receive_shut = true;
+            self.wake(Object::Socket(receiver), Key::Any);
+        }
     }
 
     pub(crate) fn close(&mut self, thread: u32, fd: Fd) -> Result<(), Errno> {
@@ -115,6 +134,9 @@ impl World {
             return false;
         }
         let bsd = self.hosts[entry.host as usize].kernel.is_bsd();
+        if self.drifts(Drift::CloseUnregisters) {
+            self.items_of_number_removed(object, fd);
+        }
         if self.descriptions.is_shared(object) && bsd {
             self.knotes_of_number_removed(process, object, fd);
         }
@@ -128,8 +150,9 @@ impl World {
         let socket = &self.sockets[id];
         let (connection, outgoing) = (socket.connection, socket.outgoing());
         if socket.state == State::Connected {
-            let (linger_s, fin_queued) = (socket.linger_s, socket.send_shut);
-            if self.readable(id) > 0 {
+            let linger_s = socket.linger_s;
+            let fin_queued = self.connections[connection].streams[outgoing].finished;
+            if self.readable(id) > 0 && !self.drifts(Drift::CloseIgnoresUnread) {
                 self.excuse_connection(connection, Excuse::ClosedWithUnreadData);
                 self.send_reset(connection, outgoing);
             } else if linger_s == Some(0) {

@@ -164,6 +164,20 @@ impl World {
         }
     }
 
+    /// A drift: the registrations under this number go with it, although the file lives on.
+    #[cold]
+    pub(crate) fn items_of_number_removed(&mut self, object: Object, fd: Fd) {
+        let Some(watchers) = self.watchers(object) else { return };
+        let watches: Vec<Watch> = watchers.iter().collect();
+        for watch in watches {
+            if let Object::Epoll(epoll) = watch.set
+                && self.epolls[epoll].items[watch.item].fd == fd
+            {
+                self.epoll_remove(epoll, watch.item);
+            }
+        }
+    }
+
     /// Takes an item out of everything it is in.
     pub(crate) fn epoll_remove(&mut self, epoll: u32, item: u32) {
         self.close_account(Object::Epoll(epoll), item);

@@ -34,8 +34,8 @@ pub(crate) struct Connection {
     pub(crate) listener: (u32, u64),
     /// Queued events that name it.
     pub(crate) events: u32,
-    /// Which side closed before it heard of the other's close: it remembers the connection (T10).
-    pub(crate) closed_first: [bool; 2],
+    /// Which side heard of the other's end before its own: it does not remember the connection (T10).
+    pub(crate) ended_by_peer: [bool; 2],
     /// Whether each side is counted as a user of its port.
     pub(crate) counted: [bool; 2],
     /// What each side allowed others to do with its address when it closed.
@@ -69,10 +69,11 @@ impl World {
             (State::Closed, Attempt::Started) => {
                 // The attempt has failed: the error, and the socket is fresh again (T19, T21).
                 let error = self.sockets[id].error.take().unwrap_or(Errno::ECONNABORTED);
-                self.make_fresh(id);
+                self.give_up(id, None);
                 self.progress(thread);
                 Err(error)
             }
+            (State::Closed, Attempt::Shut) => Err(Errno::EINVAL),
             (State::Closed, Attempt::None) => self.start_connecting(thread, id, to),
         }
     }
@@ -140,7 +141,7 @@ impl World {
             established: false,
             listener: (NONE, 0),
             events: 0,
-            closed_first: [false; 2],
+            ended_by_peer: [false; 2],
             counted: [true, false],
             shared: [Sharing::default(); 2],
         });
@@ -149,6 +150,8 @@ impl World {
         socket.local = Some(local);
         socket.attach(connection, 0);
         socket.state = State::SynSent;
+        // What a connection before has left is forgotten.
+        socket.error = None;
         socket.attempt = Attempt::Started;
         if to_host.is_none() {
             let at = self.now + SYN_TIMEOUT_SECONDS * SECOND_NS;
@@ -274,6 +277,8 @@ impl World {
         let (shared, low_water, unsent_limit) =
             (parent.shared, parent.receive_low_water, parent.unsent_limit);
         let (send, receive) = (parent.send_capacity, parent.receive_capacity);
+        // The marks of a shutdown that was refused go over too (T26).
+        let (receive_shut, send_shut) = (parent.receive_shut, parent.send_shut);
         let socket = &mut self.sockets[id];
         socket.state = State::Connected;
         socket.attempt = Attempt::Known;
@@ -285,6 +290,8 @@ impl World {
         socket.shared = shared;
         socket.receive_low_water = low_water;
         socket.unsent_limit = unsent_limit;
+        socket.receive_shut = receive_shut;
+        socket.send_shut = send_shut;
         socket.send_capacity = send;
         socket.receive_capacity = receive;
         self.hosts[host as usize].ports.connect(local.port(), &self.work);
@@ -313,16 +320,11 @@ impl World {
             return;
         }
         let socket = &mut self.sockets[client];
+        // A shutdown before connect has left its mark (T26), which refuses to send; the FIN waits for a shutdown or a close.
         socket.state = State::Connected;
-        // A shutdown before connect has left its mark (T26): the stream is finished from the start.
-        let finished = socket.send_shut;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;
         self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
-        if finished {
-            self.connections[connection].streams[0].finished = true;
-            self.transmit(connection, 0);
-        }
         self.wake(Object::Socket(client), Key::Any);
     }
 

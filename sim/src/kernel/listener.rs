@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use reactor::sys::{Accepted, Errno, Fd};
 
+use super::drift::Drift;
 use super::socket::{Attempt, State};
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -49,7 +50,8 @@ impl World {
             listener.limit = limit;
             return Ok(());
         }
-        if self.sockets[id].state != State::Closed {
+        let attempted = self.sockets[id].attempt != Attempt::None && !self.kernel_of(thread).is_bsd();
+        if self.sockets[id].state != State::Closed || attempted {
             return Err(Errno::EINVAL);
         }
         if self.sockets[id].holds_port {
@@ -125,7 +127,7 @@ impl World {
             return Err(Errno::EINVAL);
         };
         let empty = listener.queue.is_empty();
-        if kernel == Kernel::Macos && empty {
+        if empty && (kernel == Kernel::Macos || self.drifts(Drift::LimitAfterEmpty)) {
             return Err(Errno::EAGAIN);
         }
         // The number is reserved first, so a full table answers EMFILE whatever the queue holds (T35).
@@ -276,6 +278,12 @@ impl World {
         listener_entry.queue.push_back(socket);
         self.sockets[socket].attempt = Attempt::Known;
         self.wake(Object::Socket(listener), Key::In);
+        if self.sockets[socket].send_shut {
+            // A mark that the listener had before it listened: the FIN goes out at once.
+            let outgoing = self.sockets[socket].outgoing();
+            self.connections[connection].streams[outgoing].finished = true;
+            self.transmit(connection, outgoing);
+        }
     }
 }
 

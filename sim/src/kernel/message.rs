@@ -105,7 +105,7 @@ impl World {
         segments: usize,
         length: usize,
     ) -> Result<usize, Errno> {
-        let bytes = vec![0; length];
+        let bytes = vec![b'x'; length];
         let slices: Vec<IoSlice<'_>> = (0..segments).map(|_| IoSlice::new(&bytes)).collect();
         self.send(thread, fd, &slices)
     }
@@ -127,6 +127,7 @@ impl World {
                 let (connection, side) = (socket.connection, socket.outgoing());
                 self.excuse_connection(connection, Excuse::ResetOnClose);
                 self.send_reset(connection, side);
+                self.deliver_due(thread);
                 self.give_up(id, Some(Errno::ECONNRESET));
             }
             State::Closed => self.give_up(id, None),

@@ -112,6 +112,8 @@ impl World {
                 socket.syn_count = value.unsigned_abs() as u8;
             }
             WideOption::SynCount => return Err(Errno::EINVAL),
+            // Acknowledgements are late only as a fault, and then on their way.
+            WideOption::QuickAck if !kernel.is_bsd() => {}
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())
@@ -136,6 +138,8 @@ impl World {
             WideOption::NotSentLowWater => number(socket.unsent_limit),
             WideOption::SynCount if socket.syn_count == 0 => SYN_COUNT_DEFAULT,
             WideOption::SynCount => i64::from(socket.syn_count),
+            WideOption::QuickAck if kernel.is_bsd() => return Err(Errno::ENOPROTOOPT),
+            WideOption::QuickAck => 1,
             WideOption::KeepAlive => i64::from(socket.keep_alive),
             WideOption::ReuseAddress => i64::from(socket.shared.address),
             WideOption::ReusePort => i64::from(socket.shared.port),

@@ -33,12 +33,14 @@ pub(crate) struct Process {
     pub(crate) limit: usize,
     /// The limit outside of faults.
     pub(crate) limit_at_rest: usize,
+    /// A drift: numbers are above all others.
+    highest_first: bool,
     /// SIGPIPEs that it has got (T63).
     pub(crate) pipe_signals: u64,
 }
 
 impl Process {
-    pub(crate) fn new(host: u32, limit: usize) -> Process {
+    pub(crate) fn new(host: u32, limit: usize, highest_first: bool) -> Process {
         let mut taken = NumberSet::default();
         (0..FIRST).for_each(|number| taken.insert(number));
         Process {
@@ -50,6 +52,7 @@ impl Process {
             taken,
             limit,
             limit_at_rest: limit,
+            highest_first,
             pipe_signals: 0,
         }
     }
@@ -63,7 +66,8 @@ impl Process {
     /// The lowest free number, if the limit allows it (T1).
     #[inline]
     pub(crate) fn lowest_free(&self, work: &WorkCount) -> Option<usize> {
-        let number = self.taken.first_absent(FIRST, work);
+        let first = if self.highest_first { self.height() } else { FIRST };
+        let number = self.taken.first_absent(first, work);
         (number < self.limit).then_some(number)
     }
 

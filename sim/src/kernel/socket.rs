@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use reactor::sys::{EpollMask, Errno, Family, Fd};
 
 use super::address::Sharing;
+use super::drift::Drift;
 use super::listener::Listener;
 use super::option::{RECEIVE_CAPACITY_MIN, SEND_CAPACITY_MIN};
 use super::watch::Watchers;
@@ -32,6 +33,8 @@ pub(crate) enum Attempt {
     Started,
     /// The process knows that it is connected.
     Known,
+    /// Failed, and shut down before the process had learnt of it: it never connects again, unless disconnected.
+    Shut,
 }
 
 #[derive(Debug)]
@@ -201,6 +204,9 @@ impl World {
         if socket.attempt == Attempt::Started && socket.state != State::SynSent {
             self.progress(thread);
         }
+        if self.drifts(Drift::ErrorTwice) {
+            return Ok(self.sockets[id].error);
+        }
         Ok(self.sockets[id].error.take())
     }
 
@@ -273,7 +279,7 @@ impl World {
         if self.readable(id) >= self.sockets[id].receive_low_water {
             mask |= EpollMask::IN;
         }
-        if always_out || self.is_writable(id) {
+        if always_out || self.is_writable(id) || self.drifts(Drift::OutWithoutRoom) {
             mask |= EpollMask::OUT;
         } else {
             self.sockets[id].no_space = true;

@@ -22,6 +22,11 @@ pub(crate) struct Acknowledgement {
 /// More acknowledgements under way than this are merged, as delayed ones are.
 const ACKS_MAX: usize = 32;
 
+/// A receiver acknowledges so many segments at once before it keeps an acknowledgement back.
+const QUICK_ACKS: u8 = 16;
+/// More unacknowledged bytes than a full segment has are acknowledged at once.
+const FRAME_BYTES: u64 = 1_448;
+
 /// Acknowledgements under way, in the order in which they arrive. A stream whose messages go back and forth has one at
 /// a time, and needs no memory for more.
 #[derive(Debug, Default)]
@@ -37,6 +42,14 @@ impl Acknowledgements {
         match &mut self.more {
             Some(more) if !more.is_empty() => more.back_mut(),
             _ => self.first.as_mut(),
+        }
+    }
+
+    #[inline]
+    fn last(&self) -> Option<&Acknowledgement> {
+        match &self.more {
+            Some(more) if !more.is_empty() => more.back(),
+            _ => self.first.as_ref(),
         }
     }
 
@@ -92,8 +105,6 @@ pub(crate) struct Stream {
     pub(crate) holds_small: bool,
     /// What arrives is dropped, and nothing that has arrived is readable (BSD, local SHUT_RD).
     pub(crate) discards: bool,
-    /// An acknowledgement event is queued.
-    pub(crate) ack_event: bool,
     /// A segment was lost: what follows it is of no use until it has been sent again.
     pub(crate) lost: bool,
     /// The last acknowledgement was lost, and with it the window that it told.
@@ -102,6 +113,14 @@ pub(crate) struct Stream {
     pub(crate) retransmits: bool,
     /// How often the sender has sent again in vain.
     pub(crate) retries: u32,
+    /// The receiver answers what it gets, and keeps acknowledgements back to send them along with data (T66).
+    pub(crate) interactive: bool,
+    /// How many segments the receiver still acknowledges at once before it begins to keep acknowledgements back.
+    quick_acks: u8,
+    /// When an acknowledgement that is kept back reaches the sender; `u64::MAX` for none.
+    delayed_ack_at: u64,
+    /// The time of the acknowledgement event that is queued; `u64::MAX` for none.
+    pub(crate) ack_event_at: u64,
     /// The last arrival that was scheduled: later segments arrive after it.
     pub(crate) last_arrival: u64,
     last_ack: u64,
@@ -114,6 +133,9 @@ impl Stream {
             window_end: receive_capacity,
             window_told: receive_capacity,
             receive_capacity,
+            quick_acks: QUICK_ACKS,
+            delayed_ack_at: u64::MAX,
+            ack_event_at: u64::MAX,
             ..Stream::default()
         }
     }
@@ -163,16 +185,61 @@ impl Stream {
             self.window_end = self.window_end.max(first.window_end);
             self.acks.pop();
         }
+        if self.delayed_ack_at <= now {
+            self.take_delayed_ack();
+        }
+    }
+
+    /// What was kept back reaches the sender.
+    #[cold]
+    fn take_delayed_ack(&mut self) {
+        self.delayed_ack_at = u64::MAX;
+        self.window_told = self.window_told.max(self.read + self.receive_capacity);
+        self.acked = self.acked.max(self.arrived);
+        self.window_end = self.window_end.max(self.window_told);
     }
 
     /// When the next acknowledgement reaches the sender.
     pub(crate) fn next_ack(&self) -> Option<u64> {
-        self.acks.first.map(|ack| ack.at)
+        match self.acks.first {
+            Some(ack) => Some(ack.at.min(self.delayed_ack_at)),
+            None if self.delayed_ack_at == u64::MAX => None,
+            None => Some(self.delayed_ack_at),
+        }
     }
 
     /// Acknowledgements that the sender has not taken in, by time.
     pub(crate) fn acks(&self) -> impl Iterator<Item = Acknowledgement> + '_ {
-        self.acks.iter().copied()
+        let delayed = (self.delayed_ack_at != u64::MAX).then(|| Acknowledgement {
+            at: self.delayed_ack_at,
+            acked: self.arrived,
+            window_end: self.window_told.max(self.read + self.receive_capacity),
+        });
+        self.acks.iter().copied().chain(delayed)
+    }
+
+    /// Whether what has just arrived is acknowledged at once: at the start, after more than a full segment, at the end of the
+    /// stream, and where nothing is answered (T58, T66).
+    #[inline]
+    pub(crate) fn acknowledges_at_once(&mut self) -> bool {
+        let told = self.acks.last().map_or(self.acked, |ack| ack.acked);
+        if self.finished || self.arrived.saturating_sub(told) > FRAME_BYTES {
+            return true;
+        }
+        let quick = self.quick_acks > 0 && !self.interactive;
+        self.quick_acks = self.quick_acks.saturating_sub(1);
+        quick
+    }
+
+    /// Keeps an acknowledgement back, until it reaches the sender at this time at the latest.
+    pub(crate) fn delay_ack(&mut self, at: u64) {
+        self.delayed_ack_at = self.delayed_ack_at.min(at);
+    }
+
+    /// Whether an acknowledgement is kept back.
+    #[inline]
+    pub(crate) fn keeps_ack(&self) -> bool {
+        self.delayed_ack_at != u64::MAX
     }
 
     /// Sends an acknowledgement of what has arrived, with the window that is open now.
@@ -180,6 +247,7 @@ impl Stream {
         let at = at.max(self.last_ack);
         self.last_ack = at;
         self.unheard = false;
+        self.delayed_ack_at = u64::MAX;
         self.window_told = self.window_told.max(self.read + self.receive_capacity);
         let ack = Acknowledgement { at, acked: self.arrived, window_end: self.window_told };
         let full = self.acks.is_full();

@@ -461,18 +461,16 @@ impl SimSyscalls {
 
     /// Whether calls on this descriptor wait.
     pub(crate) fn is_blocking(&self, fd: Fd) -> bool {
-        let mut world = self.world.enter(self.thread);
-        let object = world.process_of(self.thread.0).get(fd);
+        let world = self.world.borrow();
+        let process = world.threads[self.thread.0 as usize].process;
+        let object = world.processes[process as usize].get(fd);
         object.is_some_and(|object| world.descriptions.is_blocking(object))
     }
 
     /// Lets time pass until something has happened; false if nothing is ever going to.
     pub(crate) fn pass_to_next_event(&self) -> bool {
-        let mut world = self.world.enter(self.thread);
-        let Some(next) = world.next_event_time() else { return false };
-        let thread = &mut world.threads[self.thread.0 as usize];
-        thread.local = thread.local.max(next);
-        drop(world);
+        let Some(next) = self.world.borrow().next_event_time() else { return false };
+        self.world.spend_until(self.thread, next);
         drop(self.world.enter(self.thread));
         true
     }

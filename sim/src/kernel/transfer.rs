@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use reactor::sys::{Errno, Fd};
 
+use super::drift::Drift;
 use super::socket::State;
 use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
@@ -40,7 +41,8 @@ impl World {
             let stream = &mut entry.streams[incoming];
             if stream.readable() > 0 {
                 let count = stream.read_into(buffer, &mut self.rings);
-                let owes = stream.owes_window_update() && !stream.cut;
+                let drained = stream.keeps_ack() && !stream.interactive && stream.readable() == 0;
+                let owes = (stream.owes_window_update() || drained) && !stream.cut;
                 self.spend(thread, cost::RECV_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
                 self.progress(thread);
                 if owes {
@@ -219,6 +221,7 @@ impl World {
             let at = at.max(stream.last_arrival + 1);
             stream.last_arrival = at;
             stream.sent = end;
+            self.answer(connection, side, at);
             self.queue_connection_event(connection, at, EventKind::Segment { stream: entity, end });
         }
     }
@@ -246,7 +249,7 @@ impl World {
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
             if end > stream.written {
-                entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+                entry.ended_by_peer[1 - side] = !entry.streams[1 - side].finished;
             }
             let silent = entry.silent[1 - side];
             let stream = &mut entry.streams[side];
@@ -284,7 +287,9 @@ impl World {
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
         }
+        let now = self.now;
         let stream = &mut self.connections[connection].streams[side];
+        stream.settle(now, &self.work);
         stream.arrived = end;
         stream.retries = 0;
         if stream.discards {
@@ -294,7 +299,7 @@ impl World {
         let socket = &mut self.sockets[receiver];
         if fin {
             let entry = &mut self.connections[connection];
-            entry.closed_first[1 - side] = entry.streams[1 - side].finished;
+            entry.ended_by_peer[1 - side] = !entry.streams[1 - side].finished;
             socket.fin_received = true;
             socket.receive_shut = true;
         }
@@ -303,12 +308,46 @@ impl World {
             let address = self.connections[connection].addresses[1 - side];
             self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
         }
-        self.acknowledge(connection, side);
+        self.acknowledge_arrival(connection, side);
         if data {
             self.wake(Object::Socket(receiver), Key::In);
         }
         if fin {
             self.wake(Object::Socket(receiver), Key::Any);
+        }
+    }
+
+    /// What this side sends carries the acknowledgement of what it has got; to send soon after something has come is to answer.
+    #[inline]
+    fn answer(&mut self, connection: u32, side: usize, at: u64) {
+        let now = self.now;
+        let incoming = &mut self.connections[connection].streams[1 - side];
+        if incoming.arrived == 0 {
+            return;
+        }
+        incoming.interactive |= incoming.last_arrival <= now && now - incoming.last_arrival < DELAYED_ACK_NS;
+        if incoming.keeps_ack() && !self.network.is_troubled() {
+            incoming.acknowledge(at);
+            if self.waits_for_ack(connection, 1 - side) {
+                self.expect_stream_ack(connection, 1 - side);
+            }
+        }
+    }
+
+    /// Something has arrived: the receiver acknowledges it at once, or keeps the acknowledgement back for a while.
+    fn acknowledge_arrival(&mut self, connection: u32, side: usize) {
+        // In trouble each acknowledgement is sent at once, so that each can be lost.
+        let at_once = self.connections[connection].streams[side].acknowledges_at_once();
+        if at_once || self.network.is_troubled() {
+            self.acknowledge(connection, side);
+            return;
+        }
+        let [a, b] = self.connections[connection].hosts;
+        let latency = if a == b { self.swarm.loopback } else { self.swarm.latency };
+        let at = self.now + DELAYED_ACK_NS + latency.min_ns;
+        self.connections[connection].streams[side].delay_ack(at);
+        if self.waits_for_ack(connection, side) {
+            self.expect_stream_ack(connection, side);
         }
     }
 
@@ -356,13 +395,11 @@ impl World {
     fn expect_stream_ack(&mut self, connection: u32, side: usize) {
         let now = self.now;
         let stream = &mut self.connections[connection].streams[side];
-        if stream.ack_event {
-            return;
-        }
-        if let Some(at) = stream.next_ack() {
-            stream.ack_event = true;
+        // An acknowledgement that was kept back may be overtaken by one that is sent at once.
+        if let Some(at) = stream.next_ack().map(|at| at.max(now)).filter(|&at| at < stream.ack_event_at) {
+            stream.ack_event_at = at;
             let event = EventKind::Acknowledgement { stream: connection * 2 + side as u32 };
-            self.queue_connection_event(connection, at.max(now), event);
+            self.queue_connection_event(connection, at, event);
         }
     }
 
@@ -371,7 +408,9 @@ impl World {
         self.release_event(connection);
         let Some(entry) = self.connections.get_mut(connection) else { return };
         let stream = &mut entry.streams[side];
-        stream.ack_event = false;
+        if stream.ack_event_at <= self.now {
+            stream.ack_event_at = u64::MAX;
+        }
         stream.settle(self.now, &self.work);
         let sender = entry.sockets[side];
         self.transmit(connection, side);
@@ -389,7 +428,7 @@ impl World {
             self.wake(Object::Socket(id), Key::Out);
         } else if self.sockets[id].no_space && self.is_writable(id) {
             self.sockets[id].no_space = false;
-            if self.lapses(Lapse::SkipFreedRoom) {
+            if self.lapses(Lapse::SkipFreedRoom) || self.drifts(Drift::LostRoomEdge) {
                 return;
             }
             self.pay_room(id);

@@ -78,6 +78,11 @@ impl Unix {
         self.queue.iter().map(|message| message.bytes.len() - message.read).sum()
     }
 
+    /// SO_SNDBUF, in bytes of kernel memory.
+    pub(crate) fn send_capacity(&self) -> usize {
+        SEND_BUFFER_BYTES
+    }
+
     /// Room in the send buffer, in bytes of kernel memory.
     pub(crate) fn room(&self) -> usize {
         SEND_BUFFER_BYTES.saturating_sub(self.queued_bytes)

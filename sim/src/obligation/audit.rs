@@ -20,7 +20,7 @@ const LATE_NS_MAX: u64 = 20_001_000;
 
 /// Whether nothing is under way that could tell the sender more.
 fn is_quiet(stream: &Stream, now: u64) -> bool {
-    !stream.ack_event
+    stream.ack_event_at == u64::MAX
         && !stream.retransmits
         && stream.sent == stream.arrived
         && stream.acks().all(|ack| ack.at <= now)

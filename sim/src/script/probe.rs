@@ -70,6 +70,8 @@ pub enum WideOption {
     CloseOnExec,
     /// `FIONREAD`: bytes that can be read; to read only.
     Readable,
+    /// `TCP_QUICKACK`: 1 sends at once the acknowledgement that waits (Linux).
+    QuickAck,
 }
 
 /// A registration or a report of poll(2): a descriptor and `POLL` bits, which have epoll's values.

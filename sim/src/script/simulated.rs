@@ -83,6 +83,7 @@ impl Probe for SimSyscalls {
         match option {
             WideOption::NonBlocking => self.is_non_blocking(fd),
             WideOption::CloseOnExec => self.is_closed_on_exec(fd),
+            WideOption::Readable if !self.is_socket(fd) => self.readable_bytes(fd),
             _ => match self.unix_behind(fd) {
                 Some(unix) => self.unix_option((fd, unix), option),
                 None => self.read_option(fd, option),

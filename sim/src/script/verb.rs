@@ -113,6 +113,7 @@ pub(crate) const OPTION_NAMES: &[&str] = &[
     "nonblocking",
     "cloexec",
     "readable",
+    "quickack",
 ];
 
 verbs! {

@@ -18,7 +18,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
             Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", file.display())))?;
         scripts.push((file, script));
     }
-    let mut failed = 0;
+    let (mut passed, mut skipped, mut failed) = (0, 0, 0);
     for (index, (file, script)) in scripts.iter().enumerate() {
         let host = host_of(index);
         for subject in Subject::ALL {
@@ -26,8 +26,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
                 continue;
             }
             match subject.run(script, host) {
-                Verdict::Passed => writeln!(out, "ok       {:<8} {}", subject.name(), file.display())?,
+                Verdict::Passed => {
+                    passed += 1;
+                    writeln!(out, "ok       {:<8} {}", subject.name(), file.display())?;
+                }
                 Verdict::Skipped(reason) => {
+                    skipped += 1;
                     writeln!(out, "skipped  {:<8} {}: {reason}", subject.name(), file.display())?;
                 }
                 Verdict::Failed(failure) => {
@@ -37,6 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
             }
         }
     }
+    writeln!(out, "{passed} passed, {skipped} skipped, {failed} failed")?;
     out.flush()?;
     Ok(u8::from(failed > 0))
 }

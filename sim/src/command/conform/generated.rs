@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use sim::WorldOptions;
 use sim::conform::Reference;
 use sim::conform::campaign::{Campaign, Found, Report};
 use sim::conform::explained::TABLE;
+use sim::conform::self_test::find_drift;
 use sim::decision::seed::Seed;
 use sim::script::live::Live;
+use sim::{Drift, WorldOptions};
 
 use super::Arguments;
 use crate::command::Trouble;
@@ -27,8 +28,7 @@ const DIFFERENCES_MAX: usize = 50;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let stop = stop_at_interrupt()?;
-    let no_live = |error| Trouble::InputOutput(format!("no live kernel to compare with: {error}"));
-    let mut reference = Reference::new(Live::new().map_err(no_live)?, REPETITIONS).map_err(no_live)?;
+    let mut reference = live()?;
     let runs = arguments.runs.unwrap_or(RUNS_DEFAULT);
     let campaign = Campaign {
         seed: arguments.seed.0,
@@ -61,6 +61,49 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     }
     out.flush()?;
     Ok(if report.interrupted { 130 } else { u8::from(!report.found.is_empty()) })
+}
+
+/// Plants one drift after the other, and prints how long each lived; the exit code is 1 if one was not found.
+pub(super) fn self_test(arguments: &Arguments, drifts: &[Drift]) -> Result<u8, Trouble> {
+    let stop = stop_at_interrupt()?;
+    let mut reference = live()?;
+    let mut out = io::stdout().lock();
+    let mut missed = 0;
+    for &drift in drifts {
+        let clock = WallClock::start();
+        let mut found_s = 0.0;
+        let found = find_drift(&mut reference, drift, arguments.seed.0, || {
+            found_s = clock.seconds();
+            !stop.load(Ordering::Relaxed) && found_s < arguments.seconds as f64
+        });
+        if stop.load(Ordering::Relaxed) {
+            return Ok(130);
+        }
+        match found {
+            Some(found) => {
+                let (after, steps) = (grouped(found.after), found.shrunk.calls.len());
+                writeln!(
+                    out,
+                    "found   {:<34} {found_s:>6.1} s  {after:>8} scripts  {steps:>3} steps left",
+                    drift.name()
+                )?;
+                if drifts.len() == 1 {
+                    writeln!(out, "  {}\n\n{}", found.shrunk.difference, found.script(drift.name()))?;
+                }
+            }
+            None => {
+                missed += 1;
+                writeln!(out, "MISSED  {:<34} {found_s:>6.1} s", drift.name())?;
+            }
+        }
+        out.flush()?;
+    }
+    Ok(u8::from(missed > 0))
+}
+
+fn live() -> Result<Reference<Live>, Trouble> {
+    let no_live = |error| Trouble::InputOutput(format!("no live kernel to compare with: {error}"));
+    Reference::new(Live::new().map_err(no_live)?, REPETITIONS).map_err(no_live)
 }
 
 fn stop_at_interrupt() -> Result<Arc<AtomicBool>, Trouble> {

@@ -2,8 +2,9 @@
 
 use reactor::sys::{EpollEvent, EpollMask, Errno, Fd, Wait};
 
-use super::{Item, PRIVATE};
+use super::{ALWAYS, Item, PRIVATE};
 use crate::fault::FaultKind;
+use crate::kernel::drift::Drift;
 use crate::kernel::{Object, cost};
 use crate::obligation::Lapse;
 use crate::schedule::{Phase, ThreadId, draw_stall_ns};
@@ -51,10 +52,13 @@ impl World {
             count += 1;
             self.pay(Object::Epoll(epoll), item, object);
             if mask.contains(EpollMask::ONESHOT) {
-                self.epolls[epoll].items[item].mask = mask & PRIVATE;
+                let left = if self.drifts(Drift::OneShotHangUp) { PRIVATE | ALWAYS } else { PRIVATE };
+                self.epolls[epoll].items[item].mask = mask & left;
             } else if !mask.contains(EpollMask::ET) && !self.lapses(Lapse::DropLevels) {
                 self.epolls[epoll].ready.push(item);
                 levels += 1;
+            } else if ready.contains(EpollMask::IN) && self.drifts(Drift::RepeatedEdge) {
+                self.epolls[epoll].ready.push(item);
             }
         }
         self.threads[thread as usize].only_levels = levels == count;

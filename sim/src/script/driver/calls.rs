@@ -33,6 +33,7 @@ const OPTIONS: [WideOption; OPTION_NAMES.len()] = [
     WideOption::NonBlocking,
     WideOption::CloseOnExec,
     WideOption::Readable,
+    WideOption::QuickAck,
 ];
 
 fn option_named(argument: &Argument) -> Result<WideOption, Malformed> {

@@ -34,6 +34,7 @@ fn place(option: WideOption) -> Place {
         WideOption::KeepAlive => Place::Socket(libc::SOL_SOCKET, libc::SO_KEEPALIVE),
         WideOption::ReuseAddress => Place::Socket(libc::SOL_SOCKET, libc::SO_REUSEADDR),
         WideOption::ReusePort => Place::Socket(libc::SOL_SOCKET, libc::SO_REUSEPORT),
+        WideOption::QuickAck => Place::Socket(libc::IPPROTO_TCP, libc::TCP_QUICKACK),
         WideOption::Listens => Place::Socket(libc::SOL_SOCKET, libc::SO_ACCEPTCONN),
         WideOption::Linger => Place::Linger,
         WideOption::NonBlocking => {

@@ -64,6 +64,20 @@ impl SimSyscalls {
         self.call(CallKind::Sendfile, to.as_raw(), arguments, carry_out, |&count| count as u64)
     }
 
+    /// FIONREAD of what is no TCP socket.
+    pub(super) fn readable_bytes(&mut self, fd: Fd) -> Answer<i64> {
+        let carry_out = |world: &mut World, thread| {
+            let bytes = match world.object(thread, fd)? {
+                Object::PipeReader(pipe) | Object::PipeWriter(pipe) => world.pipes[pipe].readable(),
+                Object::Unix(unix) => world.unixes[unix].readable(),
+                Object::File(file) => world.files[file].left(),
+                _ => return Err(Errno::EINVAL),
+            };
+            Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
+        };
+        self.call(CallKind::Getsockopt, fd.as_raw(), [0; 2], carry_out, |&bytes| bytes.cast_unsigned())
+    }
+
     /// read(2) of anything.
     pub(super) fn read_any(&mut self, fd: Fd, length: usize) -> Answer<Vec<u8>> {
         if self.is_socket(fd) {

@@ -76,9 +76,11 @@ impl SimSyscalls {
 
     pub(super) fn unix_option(&mut self, (fd, unix): (Fd, u32), option: WideOption) -> Answer<i64> {
         let carry_out = |world: &mut World, _| match option {
-            WideOption::Readable => Ok(i64::try_from(world.unixes[unix].readable()).unwrap_or(i64::MAX)),
+            WideOption::SendBuffer => {
+                Ok(i64::try_from(world.unixes[unix].send_capacity()).unwrap_or(i64::MAX))
+            }
             WideOption::Listens => Ok(0),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => Err(Errno::EOPNOTSUPP),
         };
         let arguments = [option as u64, 0];
         self.call(CallKind::Getsockopt, fd.as_raw(), arguments, carry_out, |&value| value.cast_unsigned())
