@@ -36,7 +36,7 @@ mod bsd;
 pub use bsd::System;
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
-mod libkqueue;
+pub mod libkqueue;
 /// The kqueue backend on a Linux kernel, through `libkqueue`; for tests.
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
 pub use bsd::System as LibkqueueSystem;

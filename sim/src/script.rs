@@ -72,4 +72,6 @@ pub use parse::ParseError;
 pub use probe::Probe;
 pub use simulated::synchronous;
 pub use step::Script;
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+pub use subject::run_over_libkqueue;
 pub use subject::{Subject, Verdict};

@@ -4,6 +4,10 @@
 //! own, since scripts change the descriptor limit and count on the lowest free number. At the end a table says how many facts of each kind
 //! are transcribed, left out (`tests/conformance/LEFT_OUT.md` has the reasons), or missing.
 
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+#[path = "conformance/libkqueue.rs"]
+mod libkqueue;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -36,10 +40,16 @@ struct File {
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "--live") {
+    let child = match words.next() {
+        Some(word) if word == "--live" => Some(live_child as fn(&Path, usize) -> ExitCode),
+        #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+        Some(word) if word == "--libkqueue" => Some(libkqueue::child as fn(&Path, usize) -> ExitCode),
+        _ => None,
+    };
+    if let Some(child) = child {
         let path = PathBuf::from(words.next().expect("a path follows"));
         let index = words.next().and_then(|word| word.to_str()?.parse().ok()).expect("a number follows");
-        return live_child(&path, index);
+        return child(&path, index);
     }
     let arguments = Arguments::from_args();
     let passed = Passed::default();
@@ -68,6 +78,8 @@ fn main() -> ExitCode {
             }));
         }
     }
+    #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+    trials.extend(libkqueue::trials(&root, &files));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
     if whole && !conclusion.has_failed() && !report(&root, &files, &passed.lock().unwrap()) {

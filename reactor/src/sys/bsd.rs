@@ -143,6 +143,10 @@ impl Syscalls for System {
     }
 
     fn kqueue(&mut self) -> Result<Fd, Errno> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if host::missing().is_some() {
+            return Err(Errno::Unsupported);
+        }
         // SAFETY: takes nothing.
         let kqueue = check_fd(unsafe { host::kqueue() })?;
         // A child of fork has no kqueue of its parent's (kernel-semantics K14), so nothing leaks in between.

@@ -1,25 +1,35 @@
 //! What `libkqueue`, a C library that emulates `kqueue(2)` on Linux, declares in its `sys/event.h`; for tests.
 //!
-//! It stands in for the `libc` crate in [`bsd`](super::bsd), under the same names. What it does not do as a kernel does is
+//! It stands in for the `libc` crate in `bsd`, under the same names. The library is loaded when it is first needed, from where the dynamic linker looks
+//! (`LD_LIBRARY_PATH=DIR` where it is not installed), so that programs are built and run without it; [`missing`] says whether it is there. What it does not do as a kernel does is
 //! made up for: here the treatment of the change list, there, under `cfg`, that it does not notice a close and knows a
 //! kqueue by its number only.
 
 #![allow(unsafe_code, reason = "calls of a C library")]
 #![allow(non_camel_case_types, reason = "the names of C")]
 
+use std::ffi::CStr;
 use std::ptr;
+use std::sync::OnceLock;
 
-use libc::{c_int, c_void, timespec};
+use libc::{c_char, c_int, c_void, timespec};
 
 /// `struct kevent`.
+#[derive(Copy, Clone, Debug)]
 #[repr(C)]
-pub(super) struct kevent {
-    pub(super) ident: usize,
-    pub(super) filter: i16,
-    pub(super) flags: u16,
-    pub(super) fflags: u32,
-    pub(super) data: isize,
-    pub(super) udata: *mut c_void,
+pub struct kevent {
+    /// What it is about: a descriptor, a signal, any number.
+    pub ident: usize,
+    /// Which filter.
+    pub filter: i16,
+    /// `EV_` flags.
+    pub flags: u16,
+    /// Flags of the filter.
+    pub fflags: u32,
+    /// Data of the filter, or an error number.
+    pub data: isize,
+    /// The user's word.
+    pub udata: *mut c_void,
 }
 
 pub(super) const EVFILT_READ: i16 = -1;
@@ -39,18 +49,86 @@ pub(super) const EV_ERROR: u16 = 0x4000;
 
 pub(super) const NOTE_TRIGGER: u32 = 0x0100_0000;
 
-#[link(name = "kqueue")]
-unsafe extern "C" {
-    pub(super) fn kqueue() -> c_int;
-    #[link_name = "kevent"]
-    fn library_kevent(
-        kqueue: c_int,
-        changes: *const kevent,
-        changes_length: c_int,
-        events: *mut kevent,
-        events_length: c_int,
-        timeout: *const timespec,
-    ) -> c_int;
+type KqueueCall = unsafe extern "C" fn() -> c_int;
+type KeventCall =
+    unsafe extern "C" fn(c_int, *const kevent, c_int, *mut kevent, c_int, *const timespec) -> c_int;
+
+struct Library {
+    kqueue: KqueueCall,
+    kevent: KeventCall,
+}
+
+fn library() -> Result<&'static Library, &'static str> {
+    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+    LIBRARY.get_or_init(load).as_ref().map_err(String::as_str)
+}
+
+fn load() -> Result<Library, String> {
+    let names = [c"libkqueue.so.0", c"libkqueue.so"];
+    let flags = libc::RTLD_NOW | libc::RTLD_LOCAL;
+    let mut problem = String::new();
+    for name in names {
+        // SAFETY: the name is a string of C; the library's constructors only initialise it. It is never unloaded.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
+        if handle.is_null() {
+            // SAFETY: takes nothing.
+            problem = text(unsafe { libc::dlerror() });
+            continue;
+        }
+        // SAFETY: the handle is live, the names are strings of C.
+        let found =
+            unsafe { [libc::dlsym(handle, c"kqueue".as_ptr()), libc::dlsym(handle, c"kevent".as_ptr())] };
+        if found.contains(&ptr::null_mut()) {
+            return Err(format!("{name:?} has no kqueue or no kevent"));
+        }
+        // SAFETY: the library's header declares functions of these types under these names.
+        return Ok(unsafe {
+            Library {
+                kqueue: std::mem::transmute::<*mut c_void, KqueueCall>(found[0]),
+                kevent: std::mem::transmute::<*mut c_void, KeventCall>(found[1]),
+            }
+        });
+    }
+    Err(problem)
+}
+
+fn text(message: *const c_char) -> String {
+    if message.is_null() {
+        return "the library cannot be loaded".to_owned();
+    }
+    // SAFETY: not null, so a string of C that stays until the next call of the loader on this thread.
+    unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
+}
+
+/// Why the library is not there; `None` if it is.
+pub fn missing() -> Option<&'static str> {
+    library().err()
+}
+
+/// `kqueue(2)` of the library; -1 if it is missing.
+///
+/// # Safety
+/// None beyond what calls of a C library need.
+pub unsafe fn kqueue() -> c_int {
+    // SAFETY: takes nothing.
+    library().map_or(-1, |library| unsafe { (library.kqueue)() })
+}
+
+/// `kevent(2)` as the library has it; -1 if it is missing.
+///
+/// # Safety
+/// As `kevent(2)`: the lists have the lengths given, and the timeout is null or valid.
+pub unsafe fn library_kevent(
+    kqueue: c_int,
+    changes: *const kevent,
+    changes_length: c_int,
+    events: *mut kevent,
+    events_length: c_int,
+    timeout: *const timespec,
+) -> c_int {
+    let Ok(library) = library() else { return -1 };
+    // SAFETY: the caller's promise.
+    unsafe { (library.kevent)(kqueue, changes, changes_length, events, events_length, timeout) }
 }
 
 /// `kevent`, with the change list as kernels treat it: when a change has made an entry, the call returns just those and

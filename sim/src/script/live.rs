@@ -14,6 +14,8 @@ use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, W
 
 mod descriptor;
 mod grant;
+#[cfg(feature = "libkqueue")]
+mod libkqueue;
 mod namespace;
 mod option;
 mod readiness;
@@ -28,7 +30,7 @@ use descriptor::DescriptorLimit;
 pub(super) use grant::missing;
 pub(super) use namespace::apart;
 use signal::Handlers;
-use sleeper::Sleeper;
+use sleeper::{Sleeper, Told};
 
 /// Descriptor numbers, the descriptor limit and signal handlers belong to the process, so that one script runs at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -47,6 +49,8 @@ pub struct Live {
     sleepers: Vec<Option<Sleeper>>,
     limit: DescriptorLimit,
     handlers: Handlers,
+    /// Whether kqueues are there, through the library.
+    has_kqueue: bool,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -63,8 +67,23 @@ impl Live {
             sleepers: Vec::new(),
             limit: DescriptorLimit::now()?,
             handlers: Handlers::install()?,
+            has_kqueue: false,
             _turn: turn,
         })
+    }
+
+    /// The live kernel with the kqueues of `libkqueue`, and without epoll in the eyes of a script.
+    ///
+    /// # Errors
+    /// As [`Live::new`]; `Unsupported` without the library.
+    #[cfg(feature = "libkqueue")]
+    pub fn over_libkqueue() -> Answer<Live> {
+        if reactor::sys::libkqueue::missing().is_some() {
+            return Err(Errno::Unsupported);
+        }
+        let mut live = Live::new()?;
+        live.has_kqueue = true;
+        Ok(live)
     }
 
     /// Remembers a number that a call has made, to close it in the end.
@@ -280,18 +299,30 @@ impl Probe for Live {
 
     fn kevent_wide(
         &mut self,
-        _: Fd,
-        _: &[WideKevent],
-        _: i32,
-        _: Option<(i64, i64)>,
+        kqueue: Fd,
+        changes: &[WideKevent],
+        room: i32,
+        timeout: Option<(i64, i64)>,
     ) -> Answer<Vec<WideKevent>> {
+        #[cfg(feature = "libkqueue")]
+        if self.has_kqueue {
+            return libkqueue::kevent_wide(kqueue, changes, room, timeout);
+        }
+        let _ = (kqueue, changes, room, timeout);
         Err(Errno::Unsupported)
     }
 
     fn start_wait(&mut self, set: Fd, room: i32, timeout_ms: i32) -> Answer<Ticket> {
         let ticket = Ticket(self.sleepers.len());
-        let sleeper =
-            Sleeper::start(ticket.0, &self.limit, move || readiness::epoll_wait(set, room, timeout_ms))?;
+        let has_kqueue = self.has_kqueue;
+        let sleeper = Sleeper::start(ticket.0, &self.limit, move || {
+            #[cfg(feature = "libkqueue")]
+            if has_kqueue {
+                return libkqueue::wait(set, room, timeout_ms).map(Told::Kqueue);
+            }
+            let _ = has_kqueue;
+            readiness::epoll_wait(set, room, timeout_ms).map(Told::Epoll)
+        })?;
         self.sleepers.push(Some(sleeper));
         Ok(ticket)
     }
@@ -301,11 +332,17 @@ impl Probe for Live {
     }
 
     fn finish_wait(&mut self, ticket: Ticket) -> Answer<Vec<(u32, u64)>> {
-        self.sleepers.get_mut(ticket.0).and_then(Option::take).ok_or(Errno::ENOENT)?.finish()
+        match self.sleepers.get_mut(ticket.0).and_then(Option::take).ok_or(Errno::ENOENT)?.finish()? {
+            Told::Epoll(events) => Ok(events),
+            Told::Kqueue(_) => Err(Errno::Unsupported),
+        }
     }
 
-    fn finish_kevent(&mut self, _: Ticket) -> Answer<Vec<WideKevent>> {
-        Err(Errno::Unsupported)
+    fn finish_kevent(&mut self, ticket: Ticket) -> Answer<Vec<WideKevent>> {
+        match self.sleepers.get_mut(ticket.0).and_then(Option::take).ok_or(Errno::ENOENT)?.finish()? {
+            Told::Kqueue(events) => Ok(events),
+            Told::Epoll(_) => Err(Errno::Unsupported),
+        }
     }
 
     fn limit_descriptors(&mut self, limit: Option<usize>) -> Answer<()> {

@@ -98,3 +98,15 @@ fn run_live(script: &Script, host: Ipv4Addr) -> Verdict {
 fn run_live(_: &Script, _: Ipv4Addr) -> Verdict {
     Verdict::Skipped("this machine does not run Linux".to_owned())
 }
+
+/// Runs a script about kqueue on the live kernel with the kqueues of the C library `libkqueue`: a third opinion beside the two simulated kernels.
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+pub fn run_over_libkqueue(script: &Script, host: Ipv4Addr) -> Verdict {
+    if let Some(problem) = reactor::sys::libkqueue::missing() {
+        return Verdict::Skipped(format!("libkqueue is not here: {problem}"));
+    }
+    match super::live::Live::over_libkqueue() {
+        Ok(mut probe) => verdict(Driver::new(&mut probe, host).run(script)),
+        Err(error) => Verdict::Skipped(format!("the live kernel cannot be probed: {error}")),
+    }
+}

@@ -75,7 +75,7 @@ impl Syscalls for Live {
     }
 
     fn readiness(&self) -> Readiness {
-        self.system.readiness()
+        if self.has_kqueue { Readiness::Kqueue } else { self.system.readiness() }
     }
 
     fn epoll_create1(&mut self) -> Result<Fd, Errno> {
@@ -108,6 +108,11 @@ impl Syscalls for Live {
     }
 
     fn kqueue(&mut self) -> Result<Fd, Errno> {
+        #[cfg(feature = "libkqueue")]
+        if self.has_kqueue {
+            let made = super::libkqueue::kqueue();
+            return self.opened(made);
+        }
         let made = self.system.kqueue();
         self.opened(made)
     }

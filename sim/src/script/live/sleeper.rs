@@ -8,10 +8,21 @@ use reactor::sys::Errno;
 
 use super::descriptor::DescriptorLimit;
 use super::{Answer, signal, timer};
+use crate::script::probe::WideKevent;
 
 /// How often a thread's state is looked at, and for how long.
 const LOOK_NS: u64 = 50_000;
 const LOOKS_MAX: u32 = 100_000;
+
+/// What a wait brings back.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    /// Pairs of bits and data.
+    Epoll(Vec<(u32, u64)>),
+    /// Kevents, where the machine has them.
+    #[cfg_attr(not(feature = "libkqueue"), expect(dead_code, reason = "no kqueue without the library"))]
+    Kqueue(Vec<WideKevent>),
+}
 
 /// What the thread says of itself.
 #[derive(Debug, Default)]
@@ -26,7 +37,7 @@ struct Progress {
 #[derive(Debug)]
 pub(super) struct Sleeper {
     progress: Arc<Progress>,
-    handle: JoinHandle<Answer<Vec<(u32, u64)>>>,
+    handle: JoinHandle<Answer<Told>>,
 }
 
 impl Sleeper {
@@ -34,7 +45,7 @@ impl Sleeper {
     pub(super) fn start(
         number: usize,
         limit: &DescriptorLimit,
-        call: impl FnOnce() -> Answer<Vec<(u32, u64)>> + Send + 'static,
+        call: impl FnOnce() -> Answer<Told> + Send + 'static,
     ) -> Answer<Sleeper> {
         let progress = Arc::new(Progress::default());
         let own = Arc::clone(&progress);
@@ -92,7 +103,7 @@ impl Sleeper {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Answer<Vec<(u32, u64)>> {
+    pub(super) fn finish(self) -> Answer<Told> {
         // The thread only makes a call and cannot panic; if it does all the same, so does the script.
         self.handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

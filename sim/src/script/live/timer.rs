@@ -60,3 +60,12 @@ pub(super) fn get(fd: Fd) -> Answer<(u64, u64)> {
     check(unsafe { libc::timerfd_gettime(fd.as_raw(), &raw mut setting) })?;
     Ok((nanoseconds(setting.it_value), nanoseconds(setting.it_interval)))
 }
+
+/// The wall clock, for timers that are set to a time of it.
+#[cfg(feature = "libkqueue")]
+pub(super) fn wall_clock_ns() -> i64 {
+    let mut now = timespec(0);
+    // SAFETY: `now` is a live timespec that the call writes; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    i64::try_from(nanoseconds(now)).unwrap_or(i64::MAX)
+}
