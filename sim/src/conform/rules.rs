@@ -87,10 +87,8 @@ impl Sketch {
                 }
             }
             Call::Close { at } | Call::Reset { at } => self.close(at),
-            Call::Listen { at, backlog } => {
-                if self.file(at).is_some_and(|file| self.may_listen(file)) {
-                    self.listens(at, backlog);
-                }
+            Call::Listen { at, backlog } if self.file(at).is_some_and(|file| self.may_listen(file)) => {
+                self.listens(at, backlog);
             }
             Call::Connect { at, to } => {
                 if let Some(file) = self.file(at) {

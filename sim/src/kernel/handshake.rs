@@ -263,6 +263,7 @@ impl World {
         let entry = &mut self.connections[connection];
         let id = entry.sockets[0];
         entry.sockets[1] = id;
+        entry.established = true;
         let socket = &mut self.sockets[id];
         socket.attach_to_itself();
         socket.state = State::Connected;

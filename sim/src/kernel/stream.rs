@@ -178,7 +178,7 @@ impl Stream {
     pub(crate) fn settle(&mut self, now: u64, work: &WorkCount) {
         while let Some(first) = self.acks.first {
             if first.at > now {
-                return;
+                break;
             }
             work.add(1);
             self.acked = self.acked.max(first.acked);

@@ -183,7 +183,8 @@ mod tests {
     fn a_wrong_byte_anywhere_is_seen() {
         let mut bytes = Vec::new();
         let count = Count { incarnation: 0, carried_out: 1 };
-        count.append_answer(RequestId::new(0, 0, 0, 0).answer(50), &mut bytes);
+        let wanted = Arrived { content: RequestId::new(1, 0, 0, 0).answer(50), count: Some(count) };
+        count.append_answer(wanted.content, &mut bytes);
         for wrong in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[wrong] ^= 1;
@@ -192,7 +193,11 @@ mod tests {
             let mut seen = false;
             while !rest.is_empty() && !seen {
                 match incoming.feed(rest) {
-                    Ok((taken, _)) => rest = &rest[taken..],
+                    Ok((taken, arrived)) => {
+                        // Whole, but not what was asked for: whoever asked compares the two.
+                        seen = arrived.is_some_and(|arrived| arrived != wanted);
+                        rest = &rest[taken..];
+                    }
                     Err(_) => seen = true,
                 }
             }
