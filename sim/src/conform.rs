@@ -2,7 +2,7 @@
 //! one, and compared after every step.
 //!
 //! [`generate`](generate()) makes a script from decisions, so that a seed, a fuzzer's bytes and a list of single values all make one;
-//! [`compare`] carries it out on both sides, [`shrink`] makes a counterexample short, [`campaign`] does that many times.
+//! [`compare`] carries it out on both sides, [`shrink()`] makes a counterexample short, [`campaign`] does that many times.
 //!
 //! # What is compared
 //!

@@ -277,7 +277,7 @@ fn every_kind_of_fault_happens() {
         .retain(|&name, _| FaultKind::from_name(name).is_some_and(|kind| kind.domain() != Domain::Processes));
     kinds.remove(FaultKind::EarlyActors.name());
     kinds.remove(FaultKind::ClockLimits.name());
-    for seed in 0..40 {
+    for seed in 0..120 {
         let (world, _) = storm_world(Kernel::ALL[seed as usize % 3], Weather::Cruel, seed);
         for (kind, count) in world.fault_counts().iter() {
             *kinds.entry(kind.name()).or_default() += count;
