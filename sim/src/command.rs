@@ -2,11 +2,13 @@
 
 mod conform;
 mod faults;
+mod input;
 mod list;
 mod replay;
 mod report;
 mod run;
 mod scale;
+mod shrink;
 
 use std::fmt;
 use std::io;
@@ -58,6 +60,8 @@ enum Verb {
     /// Prints the calls of one run, and its verdict
     #[command(after_help = EXAMPLES)]
     Replay(replay::Arguments),
+    /// Makes a failing run small, and keeps the small one
+    Shrink(shrink::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -187,6 +191,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Conform(arguments) => conform::conform(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
+        Verb::Shrink(arguments) => shrink::shrink(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

@@ -1,27 +1,34 @@
 //! The one source of every decision of a simulated run.
 //!
 //! A decision is addressed by a domain, an entity (a host, a connection ... or zero) and the count of decisions made so
-//! far in that domain for that entity; its site says in the code's own words what is being decided. Three sources give
+//! far in that domain for that entity; its site says in the code's own words what is being decided. Four sources give
 //! the same shape of answer:
 //!
 //! | source | a value comes from |
 //! |---|---|
 //! | [`Decisions::from_seed`] | one ChaCha8 stream per domain |
 //! | [`Decisions::from_bytes`] | one lane of bytes per domain; zero when the lane is exhausted |
+//! | [`Decisions::from_tape`] | one lane of values per domain and entity; zero when the lane is exhausted |
 //! | [`Decisions::from_script`] | a list of single values; everything unlisted is zero |
+//!
+//! Whatever the source, [`Decisions::recorded`] writes down what was chosen, so that each can be turned into each other.
 //!
 //! Zero is always the benign outcome, so a shorter tape with more zeros tells a simpler story; and a new fault kind in
 //! one domain leaves the values of the other domains alone.
 
 pub mod bytes;
+pub mod log;
 pub mod script;
 pub mod seed;
+pub mod tape;
 
 use std::fmt;
 
 use bytes::Lanes;
+use log::ChoiceLog;
 use script::Script;
 use seed::SeedStreams;
+use tape::{Player, Tape};
 
 /// What a decision is about. The numbers are stable: kept failures depend on them, so a domain is never renumbered or
 /// reused, and new ones take a spare number.
@@ -159,6 +166,7 @@ impl fmt::Display for Ratio {
 enum Source {
     Seed(Box<SeedStreams>),
     Bytes(Box<Lanes>),
+    Tape(Player),
     Script(Script),
 }
 
@@ -167,6 +175,8 @@ enum Source {
 pub struct Decisions {
     source: Source,
     counts: [u64; Domain::COUNT],
+    log: Option<Box<ChoiceLog>>,
+    step: u64,
 }
 
 impl Decisions {
@@ -180,6 +190,11 @@ impl Decisions {
         Decisions::of(Source::Bytes(Box::new(Lanes::new(bytes))))
     }
 
+    /// Decisions played back from a tape.
+    pub fn from_tape(tape: Tape) -> Decisions {
+        Decisions::of(Source::Tape(Player::new(tape)))
+    }
+
     /// The decisions that a script lists, zero elsewhere.
     pub fn from_script(script: Script) -> Decisions {
         Decisions::of(Source::Script(script))
@@ -191,22 +206,44 @@ impl Decisions {
     }
 
     fn of(source: Source) -> Decisions {
-        Decisions { source, counts: [0; Domain::COUNT] }
+        Decisions { source, counts: [0; Domain::COUNT], log: None, step: 0 }
+    }
+
+    /// The same source, with every decision written down.
+    #[must_use]
+    pub fn recorded(mut self) -> Decisions {
+        self.log = Some(Box::default());
+        self
+    }
+
+    /// What has been written down.
+    pub fn take_log(&mut self) -> Option<ChoiceLog> {
+        self.log.take().map(|log| *log)
+    }
+
+    /// Says how many calls have been made: decisions are written down with it.
+    #[inline]
+    pub(crate) fn at_step(&mut self, step: u64) {
+        self.step = step;
     }
 
     /// One decision in `0..bound`; zero is the benign outcome. A bound below 2 leaves nothing to decide, and draws
     /// nothing. Every decision of a run passes through here.
     pub fn draw(&mut self, domain: Domain, site: Site, entity: u32, bound: u64) -> u64 {
-        let _ = site;
         if bound < 2 {
             return 0;
         }
         self.counts[domain as usize] += 1;
-        match &mut self.source {
+        let value = match &mut self.source {
             Source::Seed(streams) => streams.draw(domain, bound),
             Source::Bytes(lanes) => lanes.draw(domain, bound),
+            Source::Tape(player) => player.draw(domain, entity, bound),
             Source::Script(script) => script.draw(domain, entity, bound),
+        };
+        if let Some(log) = &mut self.log {
+            log.add(self.step, domain, site, entity, (value, bound));
         }
+        value
     }
 
     /// Whether something unlikely happens, with this probability. The value zero is `false` whatever the ratio, so a

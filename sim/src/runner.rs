@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use reactor::time::Instant;
 
 use crate::decision::Decisions;
+use crate::decision::log::ChoiceLog;
 use crate::decision::seed::Seed;
 use crate::fault::{FaultCounts, FaultSwitches};
 use crate::guard::Inside;
@@ -47,6 +48,10 @@ pub struct RunOptions {
     pub switches: FaultSwitches,
     /// Whether the readable trace is kept.
     pub collect_trace: bool,
+    /// Whether every decision is written down.
+    pub record: bool,
+    /// The run ends after so many calls, without a verdict if nothing was wrong until then.
+    pub until_step: Option<u64>,
     /// When the kernel checks what it owes.
     pub obligations: ObligationCheck,
     /// A debt of the kernel's that is forgotten on purpose, to show that the check sees it.
@@ -101,11 +106,16 @@ pub struct Outcome {
     pub obligations: ObligationCounts,
     /// The readable trace, if it was kept.
     pub trace: Vec<TraceEntry>,
+    /// Every decision, if they were written down.
+    pub choices: Option<ChoiceLog>,
 }
 
 /// Runs once. The same options and decisions give the same outcome, on every machine.
 pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
     let _inside = Inside::enter();
+    if options.record {
+        decisions = decisions.recorded();
+    }
     let setup = Setup::draw(options, &mut decisions);
     let scale = setup.scale();
     match setup.workload {

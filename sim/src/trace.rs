@@ -14,102 +14,80 @@ use reactor::time::Instant;
 use crate::decision::seed::mix;
 use crate::schedule::ThreadId;
 
-/// Which call of the seam.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the variants are the methods of `Syscalls` and `Probe`, by name")]
-pub enum CallKind {
-    ClockGettime = 1,
-    Socket,
-    Setsockopt,
-    Bind,
-    Listen,
-    Accept4,
-    Connect,
-    Getsockname,
-    TakeSocketError,
-    Recv,
-    Send,
-    Sendmsg,
-    Shutdown,
-    Close,
-    EpollCreate1,
-    EpollCtl,
-    EpollWait,
-    Eventfd,
-    ReadEventfd,
-    Kqueue,
-    Kevent,
-    Waker,
-    Dup,
-    Dup2,
-    FcntlNonBlocking,
-    FcntlCloseOnExec,
-    Getpeername,
-    Getsockopt,
-    SetsockoptWide,
-    Writev,
-    Pipe,
-    TimerfdCreate,
-    TimerfdSettime,
-    TimerfdGettime,
-    Open,
-    Lseek,
-    Sendfile,
-    Read,
-    Write,
-    Socketpair,
-    Recvmsg,
-    Poll,
+macro_rules! calls {
+    ($($kind:ident $name:literal,)*) => {
+        /// Which call of the seam. The numbers are stable, since kept runs hold them: new calls go to the end.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        #[expect(missing_docs, reason = "the variants are the methods of `Syscalls` and `Probe`, by name")]
+        pub enum CallKind { $($kind,)* }
+
+        impl CallKind {
+            /// Every call, by number; the first one has the number 1.
+            pub const ALL: &'static [CallKind] = &[$(CallKind::$kind),*];
+
+            /// The name of the system call.
+            pub const fn name(self) -> &'static str {
+                match self { $(CallKind::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+calls! {
+    ClockGettime "clock_gettime",
+    Socket "socket",
+    Setsockopt "setsockopt",
+    Bind "bind",
+    Listen "listen",
+    Accept4 "accept4",
+    Connect "connect",
+    Getsockname "getsockname",
+    TakeSocketError "getsockopt(SO_ERROR)",
+    Recv "recv",
+    Send "send",
+    Sendmsg "sendmsg",
+    Shutdown "shutdown",
+    Close "close",
+    EpollCreate1 "epoll_create1",
+    EpollCtl "epoll_ctl",
+    EpollWait "epoll_wait",
+    Eventfd "eventfd",
+    ReadEventfd "read",
+    Kqueue "kqueue",
+    Kevent "kevent",
+    Waker "waker",
+    Dup "dup",
+    Dup2 "dup2",
+    FcntlNonBlocking "fcntl(O_NONBLOCK)",
+    FcntlCloseOnExec "fcntl(FD_CLOEXEC)",
+    Getpeername "getpeername",
+    Getsockopt "getsockopt",
+    SetsockoptWide "setsockopt",
+    Writev "writev",
+    Pipe "pipe2",
+    TimerfdCreate "timerfd_create",
+    TimerfdSettime "timerfd_settime",
+    TimerfdGettime "timerfd_gettime",
+    Open "open",
+    Lseek "lseek",
+    Sendfile "sendfile",
+    Read "read",
+    Write "write",
+    Socketpair "socketpair",
+    Recvmsg "recvmsg",
+    Poll "poll",
 }
 
 impl CallKind {
-    /// The name of the system call.
-    pub const fn name(self) -> &'static str {
-        match self {
-            CallKind::ClockGettime => "clock_gettime",
-            CallKind::Socket => "socket",
-            CallKind::Setsockopt => "setsockopt",
-            CallKind::Bind => "bind",
-            CallKind::Listen => "listen",
-            CallKind::Accept4 => "accept4",
-            CallKind::Connect => "connect",
-            CallKind::Getsockname => "getsockname",
-            CallKind::TakeSocketError => "getsockopt(SO_ERROR)",
-            CallKind::Recv => "recv",
-            CallKind::Send => "send",
-            CallKind::Sendmsg => "sendmsg",
-            CallKind::Shutdown => "shutdown",
-            CallKind::Close => "close",
-            CallKind::EpollCreate1 => "epoll_create1",
-            CallKind::EpollCtl => "epoll_ctl",
-            CallKind::EpollWait => "epoll_wait",
-            CallKind::Eventfd => "eventfd",
-            CallKind::ReadEventfd => "read",
-            CallKind::Kqueue => "kqueue",
-            CallKind::Kevent => "kevent",
-            CallKind::Waker => "waker",
-            CallKind::Dup => "dup",
-            CallKind::Dup2 => "dup2",
-            CallKind::FcntlNonBlocking => "fcntl(O_NONBLOCK)",
-            CallKind::FcntlCloseOnExec => "fcntl(FD_CLOEXEC)",
-            CallKind::Getpeername => "getpeername",
-            CallKind::Getsockopt => "getsockopt",
-            CallKind::SetsockoptWide => "setsockopt",
-            CallKind::Writev => "writev",
-            CallKind::Pipe => "pipe2",
-            CallKind::TimerfdCreate => "timerfd_create",
-            CallKind::TimerfdSettime => "timerfd_settime",
-            CallKind::TimerfdGettime => "timerfd_gettime",
-            CallKind::Open => "open",
-            CallKind::Lseek => "lseek",
-            CallKind::Sendfile => "sendfile",
-            CallKind::Read => "read",
-            CallKind::Write => "write",
-            CallKind::Socketpair => "socketpair",
-            CallKind::Recvmsg => "recvmsg",
-            CallKind::Poll => "poll",
-        }
+    /// Its place in the list, counted from 1.
+    pub const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The call with this number.
+    pub fn from_number(number: u8) -> Option<CallKind> {
+        CallKind::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 }
 
@@ -141,7 +119,7 @@ impl fmt::Display for Outcome {
 }
 
 /// The place of an error in the seam's own list: stable across hosts.
-fn errno_rank(error: Errno) -> u64 {
+pub(crate) fn errno_rank(error: Errno) -> u64 {
     Errno::LISTED.iter().position(|&listed| listed == error).map_or(u64::from(u16::MAX), |rank| rank as u64)
 }
 
@@ -341,7 +319,7 @@ impl Trace {
         self.steps += 1;
         record.step = self.steps;
         let caller =
-            u64::from(record.thread.0) << 8 | record.call as u64 | u64::from(record.fd.cast_unsigned()) << 32;
+            u64::from(record.thread.0) << 8 | u64::from(record.call.number()) | u64::from(record.fd.cast_unsigned()) << 32;
         let word = caller.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ record.arguments[0].wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(23)
             ^ record.arguments[1].wrapping_mul(0x94d0_49bb_1331_11eb).rotate_left(41)

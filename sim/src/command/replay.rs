@@ -1,82 +1,109 @@
-//! `sim replay`: one run, call by call.
+//! `sim replay`: one run, call by call, compared with what was kept of it.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
 use clap::Args;
-use sim::decision::script::{HEADER, Script};
-use sim::decision::seed::Seed;
+use sim::ObligationCheck;
 use sim::runner::{FailureBlock, Input, Outcome, RunOptions, run};
-use sim::{Decisions, ObligationCheck, WorkloadKind};
+use sim::trace::TraceEntry;
 
+use super::input::Case;
 use super::{Fixed, Trouble};
+
+/// Exit code of a replay that went another way than what was kept.
+const DID_NOT_REPRODUCE: u8 = 6;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A seed, or a file: a script that begins with `sim-script 1`, or the bytes of a fuzzer
+    /// A seed, or a file: a kept run, a script that begins with `sim-script 1`, or the bytes of a fuzzer
     #[arg(value_name = "SEED|FILE")]
     what: String,
+    /// Stops after so many calls
+    #[arg(long, value_name = "STEP")]
+    until: Option<u64>,
+    /// Prints every call even of a kept run that reproduces
+    #[arg(long)]
+    trace: bool,
+    /// Prints the verdict only
+    #[arg(long, conflicts_with = "trace")]
+    quiet: bool,
     #[command(flatten)]
     fixed: Fixed,
 }
 
 pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
-    let what = arguments.what.as_str();
-    let obligations = ObligationCheck::Always;
-    let mut options = RunOptions { collect_trace: true, obligations, ..arguments.fixed.options() };
-    let (decisions, input) = match what.parse::<Seed>() {
-        Ok(seed) => (Decisions::from_seed(seed.0), Input::Seed(seed)),
-        Err(error) if !Path::new(what).exists() => {
-            return Err(Trouble::Usage(format!("{error}; and there is no such file")));
-        }
-        Err(_) => {
-            let bytes = fs::read(what)
-                .map_err(|error| Trouble::InputOutput(format!("cannot read {what}: {error}")))?;
-            (of_file(what, &bytes, &mut options)?, Input::File(what))
-        }
+    let case = Case::read(&arguments.what, &arguments.fixed)?;
+    let options = RunOptions {
+        obligations: ObligationCheck::Always,
+        until_step: arguments.until,
+        ..case.options.clone().recorded()
     };
-    let outcome = run(&options, decisions);
+    let outcome = run(&options, case.decisions());
 
     let mut out = BufWriter::new(io::stdout().lock());
     let Outcome { workload, kernel, weather, .. } = outcome;
-    writeln!(out, "{workload} on {kernel} in {weather} weather, from {input}")?;
+    writeln!(out, "{workload} on {kernel} in {weather} weather, from {}", case.name)?;
+    if !arguments.quiet && (case.log().is_none() || arguments.trace || arguments.until.is_some()) {
+        calls(&mut out, &outcome, arguments.until)?;
+    }
+    match &outcome.failure {
+        Some(failure) => {
+            let input = Input::File(&case.name);
+            let block = FailureBlock { outcome: &outcome, failure, input, options: &case.options };
+            writeln!(out, "{block}")?;
+        }
+        None if arguments.until.is_some_and(|until| outcome.steps >= until) => {
+            writeln!(out, "stopped after {} calls, as asked; nothing was wrong until then", outcome.steps)?;
+        }
+        None => writeln!(out, "passed: {} calls", outcome.steps)?,
+    }
+    writeln!(out, "trace hash {:#018x}", outcome.trace_hash)?;
+    let difference = compare(&mut out, &case, &outcome, arguments)?;
+    out.flush()?;
+    if difference {
+        return Ok(DID_NOT_REPRODUCE);
+    }
+    Ok(outcome.failure.as_ref().map_or(0, |failure| failure.oracle.exit_code()))
+}
+
+/// Says whether the run went as the kept one did. Answers whether it differed.
+fn compare(out: &mut impl Write, case: &Case, outcome: &Outcome, arguments: &Arguments) -> Result<bool, Trouble> {
+    let Some(log) = case.log() else { return Ok(false) };
+    if log.verdict.is_none() {
+        let calls = log.calls.len();
+        writeln!(out, "the file was cut off: {calls} of its calls are left, and it does not say how the run ended")?;
+    }
+    if arguments.until.is_some() || case.options.switches != log.switches {
+        writeln!(out, "not compared with the kept run: it was to go another way")?;
+        return Ok(false);
+    }
+    let strictly = log.is_of_this_build();
+    match log.first_difference(outcome, strictly) {
+        None if strictly => writeln!(out, "reproduced: the same {} calls, with the same results", outcome.steps)?,
+        None => {
+            writeln!(out, "reproduced under another build ({} made it): the same sites and bounds, the same end", log.build)?;
+        }
+        Some(difference) => {
+            writeln!(out, "DID NOT REPRODUCE: {difference}")?;
+            if !strictly {
+                writeln!(out, "the kept run was made by another build, {}: the code has changed since", log.build)?;
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn calls(out: &mut impl Write, outcome: &Outcome, until: Option<u64>) -> io::Result<()> {
     writeln!(
         out,
         "Each line: time on the thread's own clock, thread, call -> result; | is what happened without a call."
     )?;
     writeln!(out)?;
-    for line in &outcome.trace {
+    let until = until.unwrap_or(u64::MAX);
+    let beyond = |entry: &&TraceEntry| !matches!(entry, TraceEntry::Call(call) if call.step > until);
+    for line in outcome.trace.iter().take_while(beyond) {
         writeln!(out, "{line}")?;
     }
-    writeln!(out)?;
-    match &outcome.failure {
-        Some(failure) => {
-            let block = FailureBlock { outcome: &outcome, failure, input, options: &options };
-            writeln!(out, "{block}")?;
-        }
-        None => writeln!(
-            out,
-            "passed: {} on {} in {} weather, {} calls",
-            outcome.workload, outcome.kernel, outcome.weather, outcome.steps
-        )?,
-    }
-    writeln!(out, "trace hash {:#018x}", outcome.trace_hash)?;
-    out.flush()?;
-    Ok(outcome.failure.as_ref().map_or(0, |failure| failure.oracle.exit_code()))
-}
-
-/// The decisions in a file. A fuzzer's bytes belong to a target, so they fix the workload.
-fn of_file(path: &str, bytes: &[u8], options: &mut RunOptions) -> Result<Decisions, Trouble> {
-    if bytes.starts_with(HEADER.as_bytes()) {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| Trouble::Usage(format!("{path} is no script: it is not text")))?;
-        let script: Script = text.parse().map_err(|error| Trouble::Usage(format!("{path}: {error}")))?;
-        return Ok(Decisions::from_script(script));
-    }
-    if bytes.starts_with(b"sim-script") {
-        return Err(Trouble::Usage(format!("{path}: a script begins with the line `{HEADER}`")));
-    }
-    options.workload.get_or_insert(WorkloadKind::Echo);
-    Ok(Decisions::from_bytes(bytes))
+    writeln!(out)
 }

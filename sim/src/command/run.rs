@@ -2,8 +2,6 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use clap::Args;
@@ -13,6 +11,7 @@ use sim::decision::seed::Seed;
 use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
 
 use super::report::{self, WallClock};
+use super::shrink::interruption;
 use super::{Fixed, Trouble};
 
 /// Exit code of a sweep that was to have every kind of fault and had not: the simulator's own invariant is broken.
@@ -74,16 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
         stratified: arguments.stratified,
         ..Sweep::of(options, arguments.seed.0, arguments.runs, jobs)
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = Arc::clone(&stop);
-    let stop_then_exit = move || {
-        // The second time, whoever asks does not want to wait for the runs under way.
-        if handler.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(stop_then_exit)
-        .map_err(|error| Trouble::InputOutput(format!("cannot listen for signals: {error}")))?;
+    let stop = interruption()?;
 
     let bar = progress_bar(plan.runs);
     let clock = WallClock::start();

@@ -45,6 +45,20 @@ impl Lanes {
     }
 }
 
+/// Appends a value that was chosen below `bound`, as a lane reads it.
+pub(super) fn append_value(lane: &mut Vec<u8>, value: u64, bound: u64) {
+    lane.extend_from_slice(&value.to_le_bytes()[..width_bytes(bound)]);
+}
+
+/// Appends the frames of one lane. Zeros at its end say nothing, and are left out.
+pub(super) fn append_frames(bytes: &mut Vec<u8>, lane: usize, values: &[u8]) {
+    let end = values.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    for frame in values[..end].chunks(16) {
+        bytes.push((lane as u8) << 4 | (frame.len() - 1) as u8);
+        bytes.extend_from_slice(frame);
+    }
+}
+
 /// The fewest bytes that express every value below `bound`, 1 to 8.
 const fn width_bytes(bound: u64) -> usize {
     let bits = u64::BITS - (bound - 1).leading_zeros();

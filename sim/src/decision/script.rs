@@ -15,6 +15,9 @@ use super::Domain;
 /// The first line of a script.
 pub const HEADER: &str = "sim-script 1";
 
+/// The largest count that a line may name.
+pub const COUNT_MAX: usize = 10_000_000;
+
 /// A list of single decisions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Script {

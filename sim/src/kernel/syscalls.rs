@@ -168,6 +168,7 @@ impl World {
         let ended = self.threads[thread.0 as usize].local;
         let (began, ended) = (self.clock(began), self.clock(ended));
         self.trace.call(CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome });
+        self.decisions.at_step(self.trace.steps());
     }
 
     fn note_kevents<E: Entry>(&mut self, events: &[E]) {

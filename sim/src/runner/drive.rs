@@ -104,12 +104,18 @@ impl<'a, W: Workload> Drive<'a, W> {
     pub(super) fn run(&mut self) -> Result<(), Breach> {
         self.begin()?;
         self.trouble_and_calm()?;
+        if self.has_seen_enough() {
+            return Ok(());
+        }
         self.world.audit_obligations();
         self.kernel_breach()?;
         for service in self.services.iter().filter_map(|seat| seat.member.as_ref()) {
             service.check_listener()?;
         }
         self.stop()?;
+        if self.has_seen_enough() {
+            return Ok(());
+        }
         self.judge()
     }
 
@@ -299,7 +305,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         let (mut actor_steps, mut steps_max) = (0, self.world.steps() + self.setup.calls_max);
         let mut unfinished = !self.is_finished();
         let mut rounds = 0_u64;
-        while unfinished {
+        while unfinished && !self.has_seen_enough() {
             match self.world.step(limit) {
                 Step::Run(thread) => {
                     if self.turn(thread.0)? {
@@ -340,6 +346,11 @@ impl<'a, W: Workload> Drive<'a, W> {
         Ok(())
     }
 
+    /// Whether the run has come to the call that it was to end at.
+    fn has_seen_enough(&self) -> bool {
+        self.options.until_step.is_some_and(|until| self.world.steps() >= until)
+    }
+
     fn tell_progress(&self) {
         if let Some(progress) = &self.options.progress {
             let messages = self.clients.iter().map(Seat::messages).sum();
@@ -358,7 +369,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         let limit = self.world.now().saturating_add_ns(STOP_NS);
         let mut left = self.services.len() + self.clients.len();
         let steps_max = self.world.steps() + self.setup.calls_max / 2;
-        while left > 0 {
+        while left > 0 && !self.has_seen_enough() {
             match self.world.step(limit) {
                 Step::Run(thread) => {
                     self.turn(thread.0)?;
@@ -450,6 +461,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             faults: world.fault_counts(),
             obligations: world.obligation_counts(),
             trace: world.take_trace(),
+            choices: world.take_choices(),
         };
         if outcome.failure.is_some() {
             // Loops that failed in the middle of something may panic once more when they are dropped.

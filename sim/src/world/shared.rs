@@ -9,6 +9,7 @@ use reactor::time::Instant;
 
 use super::{Host, HostId, ProcessId, World, WorldOptions};
 use crate::actor::{Actor, ActorId, ActorSlot};
+use crate::decision::log::ChoiceLog;
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::EventKind;
 use crate::fault::FaultCounts;
@@ -326,6 +327,11 @@ impl SharedWorld {
     /// The most connections that there were at once, those included that had ended and whose last segments were under way.
     pub fn connections_peak(&self) -> usize {
         self.world.borrow().connections.places()
+    }
+
+    /// Every decision made so far, if they are written down; they are not written down any more after that.
+    pub fn take_choices(&self) -> Option<ChoiceLog> {
+        self.world.borrow_mut().decisions.take_log()
     }
 
     /// The readable lines collected since the last take.

@@ -1,0 +1,110 @@
+//! `sim shrink`: a failing run, made small.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sim::run_log::RunLog;
+use sim::runner::run;
+use sim::shrink::{Progress, ShrinkError, shrink as shrink_run};
+
+use super::input::Case;
+use super::report::{WallClock, grouped};
+use super::{Fixed, Trouble};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A failing run: a seed, a kept run, a script, or the bytes of a fuzzer
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// Stops after so many seconds, with the smallest run so far
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    seconds: u64,
+    /// Where the small run is written [default: the name of what was given, with `.shrunk.simlog`]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    fixed: Fixed,
+}
+
+/// Shrinks until it can be made no smaller, or the time is over, or `stop` says so.
+pub(super) fn shrink_for(log: &RunLog, seconds: u64, stop: &AtomicBool) -> Result<(RunLog, Progress), ShrinkError> {
+    let clock = WallClock::start();
+    let bar = spinner();
+    let mut last = Progress { runs: 0, accepted: 0, weight: 0, steps: 0, pass: "" };
+    let mut go_on = |progress: Progress| {
+        last = progress;
+        if progress.runs % 64 == 1 {
+            let Progress { runs, weight, steps, pass, .. } = progress;
+            bar.set_message(format!("{pass}: {weight} decisions, {steps} calls left, {runs} runs made"));
+            bar.tick();
+        }
+        !stop.load(Ordering::Relaxed) && clock.seconds() < seconds as f64
+    };
+    let small = shrink_run(log, &mut go_on);
+    bar.finish_and_clear();
+    Ok((small?, last))
+}
+
+/// On standard error, and only on a terminal.
+fn spinner() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5)).with_style(style)
+}
+
+/// A flag that Ctrl-C sets; the second time the process ends.
+pub(super) fn interruption() -> Result<Arc<AtomicBool>, Trouble> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&stop);
+    let stop_then_exit = move || {
+        // The second time, whoever asks does not want to wait for what is under way.
+        if handler.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(stop_then_exit)
+        .map_err(|error| Trouble::InputOutput(format!("cannot listen for signals: {error}")))?;
+    Ok(stop)
+}
+
+pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
+    let case = Case::read(&arguments.what, &arguments.fixed)?;
+    let stop = interruption()?;
+    let options = case.options.clone().recorded();
+    let outcome = run(&options, case.decisions());
+    let source = case.log().map_or_else(|| case.name.clone(), |log| log.source.clone());
+    let log = RunLog::of(&outcome, &case.options, source);
+    let clock = WallClock::start();
+    let (small, progress) =
+        shrink_for(&log, arguments.seconds, &stop).map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
+    let path = arguments.out.clone().unwrap_or_else(|| case.stem().with_extension("shrunk.simlog"));
+    let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
+    fs::write(&path, small.to_bytes()).map_err(cannot)?;
+
+    let mut out = io::stdout().lock();
+    let weight = |log: &RunLog| grouped(log.choices.tape().weight() as u64);
+    writeln!(
+        out,
+        "{} -> {} decisions, {} -> {} calls, in {} runs and {:.1} s",
+        weight(&log),
+        weight(&small),
+        grouped(log.calls.len() as u64),
+        grouped(small.calls.len() as u64),
+        grouped(progress.runs),
+        clock.seconds()
+    )?;
+    if let Some(failure) = small.failure() {
+        writeln!(out, "{}: {}", failure.oracle, failure.details)?;
+    }
+    writeln!(out, "replay  sim replay {}", path.display())?;
+    out.flush()?;
+    Ok(if stop.load(Ordering::Relaxed) { 130 } else { 0 })
+}

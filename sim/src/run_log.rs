@@ -1,0 +1,157 @@
+//! A run on disk: what was fixed of it, every decision, every call, and how it ended.
+//!
+//! ```text
+//! sim-log 1                            one line that says what the file is, and which version
+//! frame*                               kind: u8, length: varint, payload, CRC-32 of kind and payload: u32, little-endian
+//! ```
+//!
+//! | kind | payload |
+//! |---|---|
+//! | `H` | lines `name value`: build, workload, kernel, weather, fault switches, where the decisions came from |
+//! | `S` | names of sites, in the order of their numbers |
+//! | `C` | up to 512 decisions: step, domain, site, entity, bound, value |
+//! | `K` | up to 512 calls: number, thread, descriptor, arguments, result, times |
+//! | `E` | lines `name value`: trace hash, calls, and what was wrong |
+//!
+//! Numbers are LEB128; steps and times are differences from the one before. A file that was cut off is read up to its last
+//! whole frame, and says so. Whoever reads a file never takes more memory than a small multiple of its size.
+
+mod decode;
+mod difference;
+mod encode;
+mod varint;
+
+use std::fmt;
+
+use crate::decision::log::ChoiceLog;
+use crate::fault::FaultSwitches;
+use crate::kernel::Kernel;
+use crate::oracle::Oracle;
+use crate::runner::{Failure, Outcome, RunOptions};
+use crate::trace::{CallRecord, TraceEntry};
+use crate::weather::Weather;
+use crate::workload::WorkloadKind;
+
+pub use decode::LogError;
+pub use difference::{Difference, Side};
+
+/// The first line of a file, without the version.
+pub const MAGIC: &str = "sim-log";
+
+/// The version that is written, and the newest that is read.
+pub const VERSION: u32 = 1;
+
+/// How a kept run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// The chained hash of every call.
+    pub trace_hash: u64,
+    /// Calls made.
+    pub steps: u64,
+    /// What was wrong, if anything.
+    pub failure: Option<Failure>,
+}
+
+/// A kept run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunLog {
+    /// What made it, see [`build_name`].
+    pub build: String,
+    /// Where its decisions came from: a seed, or the name of a file.
+    pub source: String,
+    /// Its workload.
+    pub workload: WorkloadKind,
+    /// The kernel of its hosts.
+    pub kernel: Kernel,
+    /// Its weather.
+    pub weather: Weather,
+    /// What was fixed about its faults.
+    pub switches: FaultSwitches,
+    /// Every decision.
+    pub choices: ChoiceLog,
+    /// Every call.
+    pub calls: Vec<CallRecord>,
+    /// How it ended; absent where the file was cut off.
+    pub verdict: Option<Verdict>,
+}
+
+impl RunLog {
+    /// What came of a run that was recorded with these options.
+    pub fn of(outcome: &Outcome, options: &RunOptions, source: String) -> RunLog {
+        let Outcome { workload, kernel, weather, .. } = *outcome;
+        let calls = outcome.trace.iter().filter_map(|entry| match entry {
+            TraceEntry::Call(call) => Some(*call),
+            TraceEntry::Note { .. } => None,
+        });
+        RunLog {
+            build: build_name(),
+            source,
+            workload,
+            kernel,
+            weather,
+            switches: options.switches,
+            choices: outcome.choices.clone().unwrap_or_default(),
+            calls: calls.collect(),
+            verdict: Some(Verdict {
+                trace_hash: outcome.trace_hash,
+                steps: outcome.steps,
+                failure: outcome.failure.clone(),
+            }),
+        }
+    }
+
+    /// What makes the run again: nothing is left to draw.
+    pub fn options(&self) -> RunOptions {
+        let RunLog { workload, kernel, weather, switches, .. } = *self;
+        RunOptions { switches, ..RunOptions::default() }.fixed_to(workload, kernel, weather)
+    }
+
+    /// Whether this very program made it, so that every call must come again as it was.
+    pub fn is_of_this_build(&self) -> bool {
+        self.build == build_name()
+    }
+
+    /// What was wrong with the run.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.verdict.as_ref()?.failure.as_ref()
+    }
+}
+
+impl RunOptions {
+    /// The same options, with nothing left to draw.
+    #[must_use]
+    pub fn fixed_to(mut self, workload: WorkloadKind, kernel: Kernel, weather: Weather) -> RunOptions {
+        (self.workload, self.kernel, self.weather) = (Some(workload), Some(kernel), Some(weather));
+        self
+    }
+
+    /// The same options, with every decision and every call written down.
+    #[must_use]
+    pub fn recorded(mut self) -> RunOptions {
+        (self.record, self.collect_trace) = (true, true);
+        self
+    }
+}
+
+/// The version of this library, and a checksum of the running program: two programs with one name are the same build.
+pub fn build_name() -> String {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| {
+        let program = std::env::current_exe().and_then(std::fs::read);
+        let checksum = program.map_or(0, |bytes| crc32fast::hash(&bytes));
+        format!("{}+{checksum:08x}", env!("CARGO_PKG_VERSION"))
+    })
+    .clone()
+}
+
+impl fmt::Display for RunLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RunLog { workload, kernel, weather, source, build, .. } = self;
+        write!(f, "{workload} on {kernel} in {weather} weather, from {source}, made by {build}")
+    }
+}
+
+/// The oracle of a failing run, if it has a name that still exists.
+pub(crate) fn oracle_named(name: &str) -> Option<Oracle> {
+    Oracle::from_name(name)
+}
