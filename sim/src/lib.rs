@@ -33,6 +33,7 @@
 //! connections.
 
 pub mod actor;
+pub mod aftermath;
 pub mod audit;
 mod clock;
 pub mod conform;
@@ -51,9 +52,10 @@ pub mod run_log;
 pub mod runner;
 pub mod schedule;
 pub mod script;
-pub mod shrink;
 pub mod seam;
+pub mod shrink;
 mod slab;
+pub mod story;
 pub mod sweep;
 pub mod trace;
 pub mod violation;

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 
 use reactor::time::Instant;
 
+use crate::aftermath::Sleeper;
 use crate::decision::Decisions;
 use crate::decision::log::ChoiceLog;
 use crate::decision::seed::Seed;
@@ -108,6 +109,10 @@ pub struct Outcome {
     pub trace: Vec<TraceEntry>,
     /// Every decision, if they were written down.
     pub choices: Option<ChoiceLog>,
+    /// Who each thread was, if the readable trace was kept.
+    pub cast: Vec<String>,
+    /// The loops that slept when the run failed, if the readable trace was kept.
+    pub sleepers: Vec<Sleeper>,
 }
 
 /// Runs once. The same options and decisions give the same outcome, on every machine.

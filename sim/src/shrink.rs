@@ -75,7 +75,8 @@ impl Smallest {
     fn of(options: &RunOptions, outcome: &mut Outcome) -> Smallest {
         let choices = outcome.choices.take().unwrap_or_default();
         let tape = choices.tape();
-        let bits = choices.choices().iter().map(|choice| u64::from(u64::BITS - choice.value.leading_zeros())).sum();
+        let bits =
+            choices.choices().iter().map(|choice| u64::from(u64::BITS - choice.value.leading_zeros())).sum();
         let cost = Cost { weight: tape.weight(), steps: outcome.steps, bits };
         let drawn = outcome.faults.iter().filter(|&(_, count)| count > 0).map(|(kind, _)| kind).collect();
         Smallest { options: options.clone(), choices, tape, cost, steps: outcome.steps, drawn }
@@ -113,11 +114,15 @@ impl std::fmt::Display for ShrinkError {
         match self {
             ShrinkError::Passes => f.write_str("the run passes: there is nothing to shrink"),
             ShrinkError::FailsOtherwise { kept, now } => {
-                write!(f, "the run was kept with {}, and fails with {} now: {}", kept.oracle, now.oracle, now.details)
+                write!(
+                    f,
+                    "the run was kept with {}, and fails with {} now: {}",
+                    kept.oracle, now.oracle, now.details
+                )
             }
-            ShrinkError::Undetermined => {
-                f.write_str("two runs of the same decisions differed: `sim run --check-determinism` says where")
-            }
+            ShrinkError::Undetermined => f.write_str(
+                "two runs of the same decisions differed: `sim run --check-determinism` says where",
+            ),
         }
     }
 }
@@ -145,7 +150,8 @@ pub fn shrink(log: &RunLog, go_on: &mut dyn FnMut(Progress) -> bool) -> Result<R
         _ => {}
     }
     let best = Smallest::of(&options, &mut outcome);
-    let mut shrinker = Shrinker { class, best, runs: 1, accepted: 0, pass: "first run", stopped: false, go_on };
+    let mut shrinker =
+        Shrinker { class, best, runs: 1, accepted: 0, pass: "first run", stopped: false, go_on };
     shrinker.run();
     let Smallest { options, tape, .. } = shrinker.best;
     let outcome = run(&options.clone().recorded(), Decisions::from_tape(tape));
@@ -182,7 +188,8 @@ impl Shrinker<'_> {
         self.runs += 1;
         let patience = Some(self.best.steps.saturating_mul(PATIENCE) + SPARE_CALLS);
         let candidate = RunOptions { until_step: patience, ..options.clone() };
-        let fails = |failure: Option<&Failure>, class: &Class| failure.is_some_and(|it| Class::of(it) == *class);
+        let fails =
+            |failure: Option<&Failure>, class: &Class| failure.is_some_and(|it| Class::of(it) == *class);
         let outcome = run(&candidate, Decisions::from_tape(tape.clone()));
         if !fails(outcome.failure.as_ref(), &self.class) {
             return false;
@@ -264,7 +271,8 @@ impl Shrinker<'_> {
         self.pass = "lanes";
         for domain in Domain::ALL {
             let mut tape = self.best.tape.clone();
-            let names: Vec<LaneName> = tape.lanes().map(|(name, _)| name).filter(|name| name.0 == domain).collect();
+            let names: Vec<LaneName> =
+                tape.lanes().map(|(name, _)| name).filter(|name| name.0 == domain).collect();
             if names.is_empty() {
                 continue;
             }

@@ -318,8 +318,9 @@ impl Trace {
     pub(crate) fn call(&mut self, mut record: CallRecord) {
         self.steps += 1;
         record.step = self.steps;
-        let caller =
-            u64::from(record.thread.0) << 8 | u64::from(record.call.number()) | u64::from(record.fd.cast_unsigned()) << 32;
+        let caller = u64::from(record.thread.0) << 8
+            | u64::from(record.call.number())
+            | u64::from(record.fd.cast_unsigned()) << 32;
         let word = caller.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ record.arguments[0].wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(23)
             ^ record.arguments[1].wrapping_mul(0x94d0_49bb_1331_11eb).rotate_left(41)

@@ -47,7 +47,8 @@ impl Case {
         }
         let bytes = read_file(Path::new(name))?;
         if RunLog::is_claimed_by(&bytes) {
-            let log = RunLog::from_bytes(&bytes).map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
+            let log =
+                RunLog::from_bytes(&bytes).map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
             let options = fixed_by(&log, fixed, name)?;
             return named(Source::Log(Box::new(log)), options);
         }

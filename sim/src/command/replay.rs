@@ -67,11 +67,19 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
 }
 
 /// Says whether the run went as the kept one did. Answers whether it differed.
-fn compare(out: &mut impl Write, case: &Case, outcome: &Outcome, arguments: &Arguments) -> Result<bool, Trouble> {
+fn compare(
+    out: &mut impl Write,
+    case: &Case,
+    outcome: &Outcome,
+    arguments: &Arguments,
+) -> Result<bool, Trouble> {
     let Some(log) = case.log() else { return Ok(false) };
     if log.verdict.is_none() {
         let calls = log.calls.len();
-        writeln!(out, "the file was cut off: {calls} of its calls are left, and it does not say how the run ended")?;
+        writeln!(
+            out,
+            "the file was cut off: {calls} of its calls are left, and it does not say how the run ended"
+        )?;
     }
     if arguments.until.is_some() || case.options.switches != log.switches {
         writeln!(out, "not compared with the kept run: it was to go another way")?;
@@ -79,14 +87,24 @@ fn compare(out: &mut impl Write, case: &Case, outcome: &Outcome, arguments: &Arg
     }
     let strictly = log.is_of_this_build();
     match log.first_difference(outcome, strictly) {
-        None if strictly => writeln!(out, "reproduced: the same {} calls, with the same results", outcome.steps)?,
+        None if strictly => {
+            writeln!(out, "reproduced: the same {} calls, with the same results", outcome.steps)?
+        }
         None => {
-            writeln!(out, "reproduced under another build ({} made it): the same sites and bounds, the same end", log.build)?;
+            writeln!(
+                out,
+                "reproduced under another build ({} made it): the same sites and bounds, the same end",
+                log.build
+            )?;
         }
         Some(difference) => {
             writeln!(out, "DID NOT REPRODUCE: {difference}")?;
             if !strictly {
-                writeln!(out, "the kept run was made by another build, {}: the code has changed since", log.build)?;
+                writeln!(
+                    out,
+                    "the kept run was made by another build, {}: the code has changed since",
+                    log.build
+                )?;
             }
             return Ok(true);
         }

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sim::Decisions;
 use sim::run_log::RunLog;
 use sim::runner::run;
 use sim::shrink::{Progress, ShrinkError, shrink as shrink_run};
+use sim::story::Story;
 
 use super::input::Case;
 use super::report::{WallClock, grouped};
@@ -32,7 +34,11 @@ pub(super) struct Arguments {
 }
 
 /// Shrinks until it can be made no smaller, or the time is over, or `stop` says so.
-pub(super) fn shrink_for(log: &RunLog, seconds: u64, stop: &AtomicBool) -> Result<(RunLog, Progress), ShrinkError> {
+pub(super) fn shrink_for(
+    log: &RunLog,
+    seconds: u64,
+    stop: &AtomicBool,
+) -> Result<(RunLog, Progress), ShrinkError> {
     let clock = WallClock::start();
     let bar = spinner();
     let mut last = Progress { runs: 0, accepted: 0, weight: 0, steps: 0, pass: "" };
@@ -83,8 +89,8 @@ pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
     let source = case.log().map_or_else(|| case.name.clone(), |log| log.source.clone());
     let log = RunLog::of(&outcome, &case.options, source);
     let clock = WallClock::start();
-    let (small, progress) =
-        shrink_for(&log, arguments.seconds, &stop).map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
+    let (small, progress) = shrink_for(&log, arguments.seconds, &stop)
+        .map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
     let path = arguments.out.clone().unwrap_or_else(|| case.stem().with_extension("shrunk.simlog"));
     let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
     fs::write(&path, small.to_bytes()).map_err(cannot)?;
@@ -101,8 +107,9 @@ pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
         grouped(progress.runs),
         clock.seconds()
     )?;
-    if let Some(failure) = small.failure() {
-        writeln!(out, "{}: {}", failure.oracle, failure.details)?;
+    let told = run(&small.options().recorded(), Decisions::from_tape(small.choices.tape()));
+    if let Some(failure) = &told.failure {
+        writeln!(out, "\n{}\n", Story::of(&told, failure))?;
     }
     writeln!(out, "replay  sim replay {}", path.display())?;
     out.flush()?;

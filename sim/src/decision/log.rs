@@ -70,7 +70,14 @@ impl ChoiceLog {
         bytes
     }
 
-    pub(super) fn add(&mut self, step: u64, domain: Domain, site: Site, entity: u32, (value, bound): (u64, u64)) {
+    pub(super) fn add(
+        &mut self,
+        step: u64,
+        domain: Domain,
+        site: Site,
+        entity: u32,
+        (value, bound): (u64, u64),
+    ) {
         let site = self.site_number(Cow::Borrowed(site.0));
         self.choices.push(Choice { step, domain, entity, site, value, bound });
     }

@@ -52,11 +52,15 @@ impl fmt::Display for LogError {
                 f,
                 "it has version {version} of the format, and this program reads up to {VERSION}: take a newer `sim`"
             ),
-            LogError::Truncated => f.write_str("it ends before its header does, so nothing of it can be used"),
+            LogError::Truncated => {
+                f.write_str("it ends before its header does, so nothing of it can be used")
+            }
             LogError::Damaged { offset } => {
                 write!(f, "it is damaged: the frame at byte {offset} does not match its checksum")
             }
-            LogError::Senseless { offset, what } => write!(f, "the frame at byte {offset} makes no sense: {what}"),
+            LogError::Senseless { offset, what } => {
+                write!(f, "the frame at byte {offset} makes no sense: {what}")
+            }
         }
     }
 }
@@ -116,7 +120,11 @@ fn unescaped(value: &str) -> String {
     text
 }
 
-fn named<T>(lines: &BTreeMap<&str, String>, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+fn named<T>(
+    lines: &BTreeMap<&str, String>,
+    name: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, String> {
     let value = lines.get(name).ok_or_else(|| format!("no {name} is named"))?;
     parse(value).ok_or_else(|| format!("there is no {name} {value:?} here"))
 }
@@ -126,7 +134,8 @@ fn take_choice(payload: &mut &[u8], step: &mut u64, log: &ChoiceLog) -> Option<C
     let (&domain, rest) = payload.split_first()?;
     *payload = rest;
     let domain = *Domain::ALL.get(usize::from(domain))?;
-    let site = u16::try_from(varint::take(payload)?).ok().filter(|&site| usize::from(site) < log.sites().len())?;
+    let site =
+        u16::try_from(varint::take(payload)?).ok().filter(|&site| usize::from(site) < log.sites().len())?;
     let entity = u32::try_from(varint::take(payload)?).ok()?;
     let bound = varint::take(payload)?;
     let value = varint::take(payload).filter(|&value| value < bound)?;
@@ -223,7 +232,8 @@ fn take_site(payload: &mut &[u8]) -> Option<String> {
 
 fn header_of(payload: &[u8]) -> Result<RunLog, String> {
     let lines = lines(payload)?;
-    let faults = |name| lines.get(name).map(|text| text.parse().map_err(|_| format!("{text:?} are no faults here")));
+    let faults =
+        |name| lines.get(name).map(|text| text.parse().map_err(|_| format!("{text:?} are no faults here")));
     let switches = FaultSwitches {
         only: faults("faults").transpose()?,
         without: faults("without-faults").transpose()?.unwrap_or_default(),
@@ -249,7 +259,8 @@ fn header_of(payload: &[u8]) -> Result<RunLog, String> {
 fn verdict_of(payload: &[u8]) -> Result<Verdict, String> {
     let lines = lines(payload)?;
     let number = |name| named(&lines, name, |text| text.parse::<u64>().ok());
-    let trace_hash = named(&lines, "trace-hash", |text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok())?;
+    let trace_hash =
+        named(&lines, "trace-hash", |text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok())?;
     let failure = match lines.get("oracle") {
         None => None,
         Some(_) => Some(Failure {

@@ -79,7 +79,9 @@ impl RunLog {
         for (step, kept) in (0..).zip(&self.calls) {
             match now.next() {
                 Some(now) if now == kept => {}
-                Some(now) => return Some(Difference { step, kept: Side::Call(*kept), now: Side::Call(*now) }),
+                Some(now) => {
+                    return Some(Difference { step, kept: Side::Call(*kept), now: Side::Call(*now) });
+                }
                 None => {
                     let now = Side::End(outcome.failure.clone());
                     return Some(Difference { step, kept: Side::Call(*kept), now });
@@ -114,6 +116,10 @@ impl RunLog {
             return None;
         }
         let step = verdict.steps.min(outcome.steps);
-        Some(Difference { step, kept: Side::End(verdict.failure.clone()), now: Side::End(outcome.failure.clone()) })
+        Some(Difference {
+            step,
+            kept: Side::End(verdict.failure.clone()),
+            now: Side::End(outcome.failure.clone()),
+        })
     }
 }

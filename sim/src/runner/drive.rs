@@ -401,6 +401,18 @@ impl<'a, W: Workload> Drive<'a, W> {
         self.plan.judge(&services, &clients, lost_at_accept)
     }
 
+    /// Who each thread is, in words.
+    fn cast(&self) -> Vec<String> {
+        let one = self.services.len() == 1;
+        let name = |place: &Place| match place {
+            Place::Service(_) if one => "the service".to_owned(),
+            Place::Service(index) => format!("service {index}"),
+            Place::Client(_) if self.clients.len() == 1 => "the client".to_owned(),
+            Place::Client(index) => format!("client {index}"),
+        };
+        self.threads.iter().map(name).collect()
+    }
+
     /// Once every loop of a process has stopped, the process has no descriptor open.
     fn check_descriptors(&self, thread: ThreadId) -> Result<(), Breach> {
         let process = self.world.process_of_thread(thread);
@@ -462,6 +474,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             obligations: world.obligation_counts(),
             trace: world.take_trace(),
             choices: world.take_choices(),
+            cast: if self.options.collect_trace { self.cast() } else { Vec::new() },
+            sleepers: if self.options.collect_trace { world.sleepers() } else { Vec::new() },
         };
         if outcome.failure.is_some() {
             // Loops that failed in the middle of something may panic once more when they are dropped.

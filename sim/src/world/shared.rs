@@ -9,6 +9,7 @@ use reactor::time::Instant;
 
 use super::{Host, HostId, ProcessId, World, WorldOptions};
 use crate::actor::{Actor, ActorId, ActorSlot};
+use crate::aftermath::Sleeper;
 use crate::decision::log::ChoiceLog;
 use crate::decision::{Decisions, Domain, Site};
 use crate::event::EventKind;
@@ -327,6 +328,11 @@ impl SharedWorld {
     /// The most connections that there were at once, those included that had ended and whose last segments were under way.
     pub fn connections_peak(&self) -> usize {
         self.world.borrow().connections.places()
+    }
+
+    /// The loops that sleep, and what they sleep through.
+    pub fn sleepers(&self) -> Vec<Sleeper> {
+        self.world.borrow().sleeping_loops()
     }
 
     /// Every decision made so far, if they are written down; they are not written down any more after that.

@@ -1,0 +1,271 @@
+//! A failing run in words: who did what, in order, at most a dozen lines.
+//!
+//! What every run does - clocks, options, registrations - is left out; calls of one loop in a row share a line; repeated calls
+//! are counted. Where there is more than fits, the middle goes: how it began and how it came to its end stay. Last come the
+//! loops that sleep through something, and the step at which the invariant broke.
+
+use std::fmt;
+
+use reactor::time::Instant;
+
+use crate::aftermath::{Sleeper, counted};
+use crate::decision::Domain;
+use crate::decision::log::ChoiceLog;
+use crate::runner::{Failure, Outcome};
+use crate::schedule::ThreadId;
+use crate::trace::{CallKind, CallRecord, Outcome as Answer, TraceEntry};
+
+/// Lines of a story, the first and the last included.
+pub const LINES_MAX: usize = 12;
+/// Decisions that are named.
+const DECISIONS_MAX: usize = 3;
+/// Sleeping loops that are named.
+const SLEEPERS_MAX: usize = 2;
+/// Deeds that share a line.
+const DEEDS_MAX: usize = 5;
+/// Deeds of the beginning that stay when the middle goes.
+const BEGINNING: usize = 2;
+
+/// One thing that somebody did, in words.
+#[derive(Clone, Debug)]
+struct Deed {
+    step: u64,
+    at: Instant,
+    /// Who; `None` for the world.
+    actor: Option<ThreadId>,
+    text: String,
+    times: u64,
+}
+
+/// A failing run, told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Story {
+    lines: Vec<String>,
+}
+
+impl Story {
+    /// Tells a run that was recorded.
+    pub fn of(outcome: &Outcome, failure: &Failure) -> Story {
+        let mut lines = vec![opening(outcome)];
+        lines.extend(decisions(outcome.choices.as_ref()));
+        let sleepers = sleepers(outcome);
+        let ending =
+            format!("{} {}: {}", step_words(failure.step), failure.oracle, first_line(&failure.details));
+        let room = LINES_MAX - 1 - lines.len() - sleepers.len();
+        let told = paragraphs(outcome, failure.step);
+        if told.len() > room {
+            let from = told.len() - (room - BEGINNING - 1);
+            lines.extend_from_slice(&told[..BEGINNING]);
+            lines.push(format!("           ... {} more lines ...", from - BEGINNING));
+            lines.extend_from_slice(&told[from..]);
+        } else {
+            lines.extend(told);
+        }
+        lines.extend(sleepers);
+        lines.push(ending);
+        Story { lines }
+    }
+
+    /// The lines, at most [`LINES_MAX`].
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.lines.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(line)?;
+        }
+        Ok(())
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+fn step_words(step: u64) -> String {
+    format!("step {step:<5}")
+}
+
+fn opening(outcome: &Outcome) -> String {
+    let faults: Vec<String> = outcome
+        .faults
+        .iter()
+        .filter(|&(_, count)| count > 0)
+        .map(
+            |(kind, count)| {
+                if count == 1 { kind.name().to_owned() } else { format!("{} x{count}", kind.name()) }
+            },
+        )
+        .collect();
+    let faults = match faults.len() {
+        0 => "no faults".to_owned(),
+        1..=4 => faults.join(", "),
+        more => format!("{}, and {} more kinds of fault", faults[..3].join(", "), more - 3),
+    };
+    format!("{} on {}, {} weather, {faults}", outcome.workload, outcome.kernel, outcome.weather)
+}
+
+/// What was decided and is not benign, where that is little enough to be named.
+fn decisions(log: Option<&ChoiceLog>) -> Option<String> {
+    let log = log?;
+    let told = |domain| !matches!(domain, Domain::Setup | Domain::Swarm | Domain::Schedule);
+    let decisive: Vec<_> = log.choices().iter().filter(|choice| choice.value != 0).collect();
+    let (setup, others): (Vec<_>, Vec<_>) = decisive.iter().copied().partition(|choice| !told(choice.domain));
+    let named: Vec<String> = setup
+        .iter()
+        .chain(&others)
+        .take(DECISIONS_MAX)
+        .map(|choice| format!("{} = {} of {}", log.site(choice), choice.value, choice.bound))
+        .collect();
+    if named.is_empty() {
+        return None;
+    }
+    let more = decisive.len() - named.len();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    Some(format!("           drawn: {}{more}", named.join(", ")))
+}
+
+fn name_of(outcome: &Outcome, thread: ThreadId) -> String {
+    outcome.cast.get(thread.0 as usize).cloned().unwrap_or_else(|| format!("thread {}", thread.0))
+}
+
+/// Loops that sleep though there is something to do.
+fn sleepers(outcome: &Outcome) -> Vec<String> {
+    let idle = |sleeper: &&Sleeper| !sleeper.waiting.is_empty();
+    let tell = |sleeper: &Sleeper| {
+        let step = last_step_of(outcome, sleeper);
+        let until = match sleeper.until {
+            None => "without end".to_owned(),
+            Some(until) => format!("until {}", seconds(until)),
+        };
+        let waiting: Vec<String> = sleeper.waiting.iter().map(ToString::to_string).collect();
+        let name = name_of(outcome, sleeper.thread);
+        format!("{} {name} goes to sleep {until}, with {}  <--", step_words(step + 1), waiting.join(", "))
+    };
+    outcome.sleepers.iter().filter(idle).take(SLEEPERS_MAX).map(tell).collect()
+}
+
+/// The last call that a loop made before it went to sleep.
+fn last_step_of(outcome: &Outcome, sleeper: &Sleeper) -> u64 {
+    let calls = outcome.trace.iter().rev().filter_map(|entry| match entry {
+        TraceEntry::Call(call) if call.thread == sleeper.thread => Some(call.step),
+        _ => None,
+    });
+    calls.into_iter().next().unwrap_or(0)
+}
+
+fn seconds(at: Instant) -> String {
+    let ns = at.as_ns();
+    format!("{}.{:06} s", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000)
+}
+
+/// Deeds of the same doer in a row, a line each.
+fn paragraphs(outcome: &Outcome, until: u64) -> Vec<String> {
+    let mut deeds: Vec<Deed> = Vec::new();
+    let mut step = 0;
+    for entry in &outcome.trace {
+        let deed = match entry {
+            TraceEntry::Call(call) => {
+                step = call.step;
+                if step > until {
+                    break;
+                }
+                deed_of(call)
+            }
+            TraceEntry::Note { at, text } => {
+                worth_telling(text).then(|| Deed { step, at: *at, actor: None, text: text.clone(), times: 1 })
+            }
+        };
+        let Some(deed) = deed else { continue };
+        match deeds.last_mut() {
+            Some(last) if last.actor == deed.actor && last.text == deed.text => last.times += 1,
+            _ => deeds.push(deed),
+        }
+    }
+    let mut lines = Vec::new();
+    for group in grouped(&deeds) {
+        let first = &group[0];
+        let words: Vec<String> = group
+            .iter()
+            .map(|deed| {
+                if deed.times == 1 {
+                    deed.text.clone()
+                } else {
+                    format!("{} ({} times)", deed.text, deed.times)
+                }
+            })
+            .collect();
+        let doer = first.actor.map_or_else(String::new, |thread| name_of(outcome, thread) + " ");
+        lines.push(format!("{} {} {doer}{}", step_words(first.step), seconds(first.at), words.join(", ")));
+    }
+    lines
+}
+
+fn grouped(deeds: &[Deed]) -> Vec<&[Deed]> {
+    let mut groups = Vec::new();
+    let mut start = 0;
+    for place in 1..=deeds.len() {
+        let ends = place == deeds.len()
+            || place - start == DEEDS_MAX
+            || deeds[place].actor != deeds[start].actor
+            || deeds[start].actor.is_none();
+        if ends {
+            groups.push(&deeds[start..place]);
+            start = place;
+        }
+    }
+    groups
+}
+
+/// Notes about trouble; arrivals and events show in what the loops do about them.
+fn worth_telling(note: &str) -> bool {
+    let routine =
+        ["event ", "change ", "bytes up to", "violation of", "FAILED", "actor ", "eventfd of", "user event"];
+    !routine.iter().any(|prefix| note.starts_with(prefix))
+}
+
+/// What a call does, if it says something about this run.
+fn deed_of(call: &CallRecord) -> Option<Deed> {
+    let fd = call.fd;
+    let asked = call.arguments[0];
+    let text = match (call.call, call.outcome) {
+        (CallKind::Connect, Answer::Error(error)) if error.name() == "EINPROGRESS" => {
+            format!("connects fd{fd}")
+        }
+        (CallKind::Connect, Answer::Value(_)) => format!("has fd{fd} connected"),
+        (CallKind::Accept4, Answer::Value(new)) => format!("accepts fd{new}"),
+        (CallKind::Recv, Answer::Value(0)) => format!("reads the end of fd{fd}"),
+        (CallKind::Recv, Answer::Value(count)) => format!("reads {} from fd{fd}", counted(count, "byte")),
+        (CallKind::Send | CallKind::Sendmsg, Answer::Value(count)) if count < asked => {
+            format!("sends {count} of {} on fd{fd}", counted(asked, "byte"))
+        }
+        (CallKind::Send | CallKind::Sendmsg, Answer::Value(count)) => {
+            format!("sends {} on fd{fd}", counted(count, "byte"))
+        }
+        (CallKind::Shutdown, Answer::Value(_)) => format!("ends its side of fd{fd}"),
+        (CallKind::Close, Answer::Value(_)) => format!("closes fd{fd}"),
+        (CallKind::TakeSocketError, Answer::Value(number)) if number > 0 => {
+            format!("takes the error of fd{fd}")
+        }
+        (CallKind::EpollWait | CallKind::Kevent, Answer::Value(0)) if asked != 0 => {
+            let slept_ns = call.ended.saturating_ns_since(call.began);
+            (slept_ns >= 1_000_000).then(|| "hears of nothing until its timeout".to_owned())?
+        }
+        (CallKind::EpollWait | CallKind::Kevent | CallKind::ClockGettime, _) => return None,
+        (kind, Answer::Error(error)) if error.name() != "EAGAIN" => {
+            format!("{} of fd{fd} fails: {}", kind.name(), error.name())
+        }
+        (CallKind::Accept4, Answer::Error(_)) => return None,
+        (kind @ (CallKind::Recv | CallKind::Send | CallKind::Sendmsg), Answer::Error(error)) => {
+            format!("{} on fd{fd}: {}", kind.name(), error.name())
+        }
+        _ => return None,
+    };
+    Some(Deed { step: call.step, at: call.ended, actor: Some(call.thread), text, times: 1 })
+}
