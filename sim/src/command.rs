@@ -3,6 +3,7 @@
 mod conform;
 mod faults;
 mod input;
+mod keep;
 mod list;
 mod replay;
 mod report;

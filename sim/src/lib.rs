@@ -52,6 +52,7 @@ pub mod conform;
 pub mod crowd;
 pub mod decision;
 mod event;
+pub mod explain;
 pub mod fault;
 pub mod guard;
 pub mod incident;

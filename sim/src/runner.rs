@@ -111,8 +111,8 @@ pub struct Outcome {
     pub choices: Option<ChoiceLog>,
     /// Who each thread was, if the readable trace was kept.
     pub cast: Vec<String>,
-    /// The loops that slept when the run failed, if the readable trace was kept.
-    pub sleepers: Vec<Sleeper>,
+    /// The loops that slept through something when the trouble or the calm ended, if the readable trace was kept.
+    pub oversleepers: Vec<Sleeper>,
 }
 
 /// Runs once. The same options and decisions give the same outcome, on every machine.
@@ -152,19 +152,6 @@ pub fn run_plan<W: Workload>(plan: &W, setup: Setup, options: &RunOptions, decis
     drive.finish(workload, kernel, weather, caught)
 }
 
-/// A failing run, as it is printed.
-#[derive(Clone, Debug)]
-pub struct FailureBlock<'a> {
-    /// The run.
-    pub outcome: &'a Outcome,
-    /// What was wrong.
-    pub failure: &'a Failure,
-    /// What reproduces it: the seed, or a name of its input.
-    pub input: Input<'a>,
-    /// The options it ran with.
-    pub options: &'a RunOptions,
-}
-
 /// Where a run's decisions came from.
 #[derive(Copy, Clone, Debug)]
 pub enum Input<'a> {
@@ -180,45 +167,5 @@ impl fmt::Display for Input<'_> {
             Input::Seed(seed) => seed.fmt(f),
             Input::File(path) => f.write_str(path),
         }
-    }
-}
-
-impl FailureBlock<'_> {
-    /// The line that runs it again.
-    pub fn replay(&self) -> String {
-        let mut line = format!("sim replay {}", self.input);
-        let RunOptions { workload, kernel, weather, switches, .. } = self.options;
-        if let Some(workload) = workload {
-            line += &format!(" --workload {workload}");
-        }
-        if let Some(kernel) = kernel {
-            line += &format!(" --kernel {kernel}");
-        }
-        if let Some(weather) = weather {
-            line += &format!(" --weather {weather}");
-        }
-        if let Some(only) = switches.only {
-            line += &format!(" --faults '{only}'");
-        }
-        if !switches.without.is_empty() {
-            line += &format!(" --without-faults {}", switches.without);
-        }
-        if !switches.suppressed.is_empty() {
-            line += &format!(" --suppress-faults {}", switches.suppressed);
-        }
-        line
-    }
-}
-
-impl fmt::Display for FailureBlock<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { workload, kernel, weather, .. } = self.outcome;
-        let Failure { oracle, at, step, details } = self.failure;
-        writeln!(f, "FAILED {oracle}")?;
-        writeln!(f, "  details   {details}")?;
-        writeln!(f, "  at        {at:?}, step {step}")?;
-        writeln!(f, "  workload  {workload}, kernel {kernel}, weather {weather}")?;
-        writeln!(f, "  seed      {}", self.input)?;
-        write!(f, "  replay    {}", self.replay())
     }
 }

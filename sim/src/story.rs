@@ -137,27 +137,28 @@ fn name_of(outcome: &Outcome, thread: ThreadId) -> String {
 
 /// Loops that sleep though there is something to do.
 fn sleepers(outcome: &Outcome) -> Vec<String> {
-    let idle = |sleeper: &&Sleeper| !sleeper.waiting.is_empty();
     let tell = |sleeper: &Sleeper| {
-        let step = last_step_of(outcome, sleeper);
+        let step = last_step_of(outcome, sleeper) + 1;
         let until = match sleeper.until {
             None => "without end".to_owned(),
             Some(until) => format!("until {}", seconds(until)),
         };
         let waiting: Vec<String> = sleeper.waiting.iter().map(ToString::to_string).collect();
         let name = name_of(outcome, sleeper.thread);
-        format!("{} {name} goes to sleep {until}, with {}  <--", step_words(step + 1), waiting.join(", "))
+        format!("{} {name} goes to sleep {until}, with {}  <--", step_words(step), waiting.join(", "))
     };
-    outcome.sleepers.iter().filter(idle).take(SLEEPERS_MAX).map(tell).collect()
+    outcome.oversleepers.iter().take(SLEEPERS_MAX).map(tell).collect()
 }
 
 /// The last call that a loop made before it went to sleep.
 fn last_step_of(outcome: &Outcome, sleeper: &Sleeper) -> u64 {
-    let calls = outcome.trace.iter().rev().filter_map(|entry| match entry {
-        TraceEntry::Call(call) if call.thread == sleeper.thread => Some(call.step),
+    let calls = outcome.trace.iter().filter_map(|entry| match entry {
+        TraceEntry::Call(call) if call.thread == sleeper.thread && call.ended <= sleeper.since => {
+            Some(call.step)
+        }
         _ => None,
     });
-    calls.into_iter().next().unwrap_or(0)
+    calls.last().unwrap_or(0)
 }
 
 fn seconds(at: Instant) -> String {

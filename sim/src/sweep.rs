@@ -9,11 +9,13 @@ use std::thread;
 
 use crate::decision::Decisions;
 use crate::decision::seed::{Seed, mix, seed_of_run};
+use crate::explain::{Explanation, FailureBlock};
 use crate::fault::FaultKind;
 use crate::kernel::Kernel;
 use crate::obligation::{ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
-use crate::runner::{Failure, FailureBlock, Input, Outcome, RunOptions, run};
+use crate::runner::{Failure, Input, Outcome, RunOptions, run};
+use crate::shrink::Progress;
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
 
@@ -251,32 +253,47 @@ fn warn_of_fewer_jobs(job: usize, error: &std::io::Error) {
     eprintln!("sweep: only {job} jobs could be started: {error}");
 }
 
+/// Runs that a failing test or fuzz target makes at most to find a smaller one that fails in the same way.
+const EXPLAINING_RUNS_MAX: u64 = 3_000;
+
+/// Everything that is worth printing of a run that has failed.
+fn told(
+    outcome: &Outcome,
+    failure: &Failure,
+    input: Input<'_>,
+    options: &RunOptions,
+    again: Decisions,
+) -> String {
+    let mut go_on = |progress: Progress| progress.runs < EXPLAINING_RUNS_MAX;
+    let explanation = Explanation::of(options, again, input.to_string(), &mut go_on);
+    FailureBlock { outcome, failure, input, options, explanation: explanation.as_ref(), kept: None }
+        .to_string()
+}
+
 /// Runs a workload on decisions made of a fuzzer's bytes.
 ///
 /// # Panics
-/// When the run fails, with everything that is needed to run it again.
+/// When the run fails, with its story and everything that is needed to run it again.
 pub fn check_bytes(workload: WorkloadKind, bytes: &[u8]) {
     let options = RunOptions { workload: Some(workload), ..RunOptions::default() };
     let outcome = run(&options, Decisions::from_bytes(bytes));
     if let Some(failure) = &outcome.failure {
         let input = Input::File("FILE");
-        panic!("\n{}", FailureBlock { outcome: &outcome, failure, input, options: &options });
+        panic!("\n{}", told(&outcome, failure, input, &options, Decisions::from_bytes(bytes)));
     }
 }
 
 /// Runs seeds `base`, and those that follow from it, in this thread.
 ///
 /// # Panics
-/// At the first run that fails, with everything that is needed to run it again.
+/// At the first run that fails, with its story and everything that is needed to run it again.
 pub fn check_seeds(options: &RunOptions, base: u64, runs: u64) {
     for index in 0..runs {
         let seed = seed_of_run(base, index);
         let outcome = run(options, Decisions::from_seed(seed));
         if let Some(failure) = &outcome.failure {
-            panic!(
-                "\n{}",
-                FailureBlock { outcome: &outcome, failure, input: Input::Seed(Seed(seed)), options }
-            );
+            let input = Input::Seed(Seed(seed));
+            panic!("\n{}", told(&outcome, failure, input, options, Decisions::from_seed(seed)));
         }
     }
 }

@@ -4,7 +4,8 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use sim::ObligationCheck;
-use sim::runner::{FailureBlock, Input, Outcome, RunOptions, run};
+use sim::explain::FailureBlock;
+use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
 
 use super::input::Case;
@@ -49,7 +50,14 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
     match &outcome.failure {
         Some(failure) => {
             let input = Input::File(&case.name);
-            let block = FailureBlock { outcome: &outcome, failure, input, options: &case.options };
+            let block = FailureBlock {
+                outcome: &outcome,
+                failure,
+                input,
+                options: &case.options,
+                explanation: None,
+                kept: None,
+            };
             writeln!(out, "{block}")?;
         }
         None if arguments.until.is_some_and(|until| outcome.steps >= until) => {

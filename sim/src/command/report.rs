@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use super::keep::Kept;
 use serde::Serialize;
 use sim::ObligationCounts;
-use sim::runner::{FailureBlock, Input};
+use sim::explain::FailureBlock;
+use sim::runner::Input;
 use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
 
 /// Failing runs that are printed in full; the rest is counted.
@@ -28,12 +30,15 @@ impl WallClock {
     }
 }
 
-fn block(failed: &FailedRun) -> FailureBlock<'_> {
+fn block<'a>(failed: &'a FailedRun, kept: &'a [Kept]) -> FailureBlock<'a> {
+    let kept = kept.iter().find(|kept| kept.index == failed.index);
     FailureBlock {
         outcome: &failed.outcome,
         failure: &failed.failure,
         input: Input::Seed(failed.seed),
         options: &failed.options,
+        explanation: kept.map(|kept| &kept.explanation),
+        kept: kept.map(|kept| kept.path.as_str()),
     }
 }
 
@@ -54,9 +59,15 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-pub(super) fn text(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_s: f64) -> io::Result<()> {
+pub(super) fn text(
+    out: &mut impl Write,
+    summary: &Summary,
+    kept: &[Kept],
+    sweep: &Sweep,
+    wall_s: f64,
+) -> io::Result<()> {
     for failed in summary.failed.iter().take(BLOCKS_MAX) {
-        writeln!(out, "{}\n", block(failed))?;
+        writeln!(out, "{}\n", block(failed, kept))?;
     }
     if let Some(more) = summary.failed.len().checked_sub(BLOCKS_MAX).filter(|&more| more > 0) {
         writeln!(out, "... and {more} more failing runs; --json prints them all\n")?;
@@ -139,6 +150,8 @@ struct FailedObject<'a> {
     details: &'a str,
     trace_hash: String,
     replay: String,
+    kept: Option<&'a str>,
+    story: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -174,8 +187,15 @@ fn tally_object(tally: &FaultTally) -> io::Result<(String, serde_json::Value)> {
     Ok((kind.name().to_owned(), serde_json::to_value(object).map_err(io::Error::other)?))
 }
 
-pub(super) fn json(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_s: f64) -> io::Result<()> {
+pub(super) fn json(
+    out: &mut impl Write,
+    summary: &Summary,
+    kept: &[Kept],
+    sweep: &Sweep,
+    wall_s: f64,
+) -> io::Result<()> {
     for failed in &summary.failed {
+        let block = block(failed, kept);
         let object = FailedObject {
             failed: failed.failure.oracle.name(),
             index: failed.index,
@@ -187,7 +207,9 @@ pub(super) fn json(out: &mut impl Write, summary: &Summary, sweep: &Sweep, wall_
             step: failed.failure.step,
             details: &failed.failure.details,
             trace_hash: format!("{:#018x}", failed.outcome.trace_hash),
-            replay: block(failed).replay(),
+            replay: block.replay(),
+            kept: block.kept,
+            story: block.explanation.map_or(&[], |explanation| explanation.story.lines()),
         };
         write_line(out, &object)?;
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::thread;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use sim::ObligationCheck;
 use sim::decision::seed::Seed;
 use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
 
+use super::keep::keep;
 use super::report::{self, WallClock};
 use super::shrink::interruption;
 use super::{Fixed, Trouble};
@@ -36,6 +38,12 @@ pub(super) struct Arguments {
     /// Also prints each run's seed and trace hash, which `sim replay SEED` prints too
     #[arg(long)]
     hashes: bool,
+    /// Where the first failing runs are kept
+    #[arg(long, value_name = "DIR", default_value = "sim-failures")]
+    out: PathBuf,
+    /// How long to look for smaller runs that fail in the same way; 0 keeps them as they are
+    #[arg(long, value_name = "S", default_value_t = 20)]
+    shrink_seconds: u64,
     /// Stops when this many runs have failed
     #[arg(long, value_name = "N", value_parser = parse_runs)]
     failures_max: Option<u64>,
@@ -88,14 +96,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     bar.finish_and_clear();
     let wall_s = clock.seconds();
 
+    let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop)?;
     let mut out = io::stdout().lock();
     if arguments.hashes {
         report::hashes(&mut out, &summary, arguments.json)?;
     }
     if arguments.json {
-        report::json(&mut out, &summary, &plan, wall_s)?;
+        report::json(&mut out, &summary, &kept, &plan, wall_s)?;
     } else {
-        report::text(&mut out, &summary, &plan, wall_s)?;
+        report::text(&mut out, &summary, &kept, &plan, wall_s)?;
     }
     out.flush()?;
     if summary.interrupted {

@@ -12,6 +12,7 @@ use super::seat::Seat;
 use super::setup::Setup;
 use super::{Failure, Outcome, RunOptions};
 use crate::actor::Actor;
+use crate::aftermath::Sleeper;
 use crate::decision::Decisions;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
@@ -50,6 +51,8 @@ pub(super) struct Drive<'a, W: Workload> {
     deaths: u64,
     calm: bool,
     began: Instant,
+    /// Loops that slept through something when the trouble or the calm came to its end.
+    oversleepers: Vec<Sleeper>,
 }
 
 /// Where a thread's loop sits.
@@ -97,6 +100,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             deaths: 0,
             calm: false,
             began,
+            oversleepers: Vec::new(),
         }
     }
 
@@ -235,6 +239,7 @@ impl<'a, W: Workload> Drive<'a, W> {
 
     /// The trouble is over: whoever is dead is started again, and everybody is told.
     fn calm_down(&mut self) -> Result<(), Breach> {
+        self.note_oversleepers();
         self.calm = true;
         self.world.calm_down();
         if !W::INCIDENTS {
@@ -327,6 +332,7 @@ impl<'a, W: Workload> Drive<'a, W> {
                 }
                 Step::Idle | Step::LimitReached => {
                     self.kernel_breach()?;
+                    self.note_oversleepers();
                     return Err(self.missing());
                 }
             }
@@ -344,6 +350,18 @@ impl<'a, W: Workload> Drive<'a, W> {
             }
         }
         Ok(())
+    }
+
+    /// Remembers which loops sleep through something, for the story of a run that is going to fail.
+    fn note_oversleepers(&mut self) {
+        if !self.options.collect_trace {
+            return;
+        }
+        let mut sleepers = self.world.sleepers();
+        sleepers.retain(|sleeper| !sleeper.waiting.is_empty());
+        if !sleepers.is_empty() {
+            self.oversleepers = sleepers;
+        }
     }
 
     /// Whether the run has come to the call that it was to end at.
@@ -475,7 +493,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             trace: world.take_trace(),
             choices: world.take_choices(),
             cast: if self.options.collect_trace { self.cast() } else { Vec::new() },
-            sleepers: if self.options.collect_trace { world.sleepers() } else { Vec::new() },
+            oversleepers: self.oversleepers.clone(),
         };
         if outcome.failure.is_some() {
             // Loops that failed in the middle of something may panic once more when they are dropped.

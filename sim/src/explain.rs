@@ -1,0 +1,154 @@
+//! From a failing run to what is printed of it: recorded, shrunk, told.
+
+use std::fmt;
+
+use crate::aftermath::counted;
+use crate::decision::Decisions;
+use crate::oracle::Oracle;
+use crate::run_log::{RunLog, VERSION};
+use crate::runner::{Failure, Input, Outcome, RunOptions, run};
+use crate::shrink::{Progress, shrink};
+use crate::story::Story;
+
+/// A failing run with everything that helps to understand it.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The run as it was found.
+    pub log: RunLog,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What was wrong with it.
+    pub failure: Failure,
+    /// The smallest run that fails in the same way, where there was time to look for one.
+    pub small: Option<RunLog>,
+    /// The smallest run in words.
+    pub story: Story,
+    /// How many runs it took to find.
+    pub runs: u64,
+}
+
+impl Explanation {
+    /// Makes a run again, and makes it small for as long as `go_on` says so. `None` if it does not fail.
+    pub fn of(
+        options: &RunOptions,
+        decisions: Decisions,
+        source: String,
+        go_on: &mut dyn FnMut(Progress) -> bool,
+    ) -> Option<Explanation> {
+        let outcome = run(&options.clone().recorded(), decisions);
+        let failure = outcome.failure.clone()?;
+        let log = RunLog::of(&outcome, options, source);
+        let mut runs = 0;
+        let mut counting = |progress: Progress| {
+            runs = progress.runs;
+            go_on(progress)
+        };
+        let small = shrink(&log, &mut counting).ok();
+        let story = match &small {
+            Some(small) => {
+                let told = run(&small.options().recorded(), Decisions::from_tape(small.choices.tape()));
+                told.failure.as_ref().map(|failure| Story::of(&told, failure))
+            }
+            None => None,
+        };
+        let story = story.unwrap_or_else(|| Story::of(&outcome, &failure));
+        Some(Explanation { log, outcome, failure, small, story, runs })
+    }
+}
+
+/// A failing run, as it is printed.
+#[derive(Clone, Debug)]
+pub struct FailureBlock<'a> {
+    /// The run.
+    pub outcome: &'a Outcome,
+    /// What was wrong.
+    pub failure: &'a Failure,
+    /// What reproduces it: the seed, or a name of its input.
+    pub input: Input<'a>,
+    /// The options it ran with.
+    pub options: &'a RunOptions,
+    /// What was found out about it.
+    pub explanation: Option<&'a Explanation>,
+    /// Where the small run is kept.
+    pub kept: Option<&'a str>,
+}
+
+impl FailureBlock<'_> {
+    /// The line that runs it again from its seed or its input.
+    pub fn replay(&self) -> String {
+        let mut line = format!("sim replay {}", self.input);
+        let RunOptions { workload, kernel, weather, switches, .. } = self.options;
+        if let Some(workload) = workload {
+            line += &format!(" --workload {workload}");
+        }
+        if let Some(kernel) = kernel {
+            line += &format!(" --kernel {kernel}");
+        }
+        if let Some(weather) = weather {
+            line += &format!(" --weather {weather}");
+        }
+        if let Some(only) = switches.only {
+            line += &format!(" --faults '{only}'");
+        }
+        if !switches.without.is_empty() {
+            line += &format!(" --without-faults {}", switches.without);
+        }
+        if !switches.suppressed.is_empty() {
+            line += &format!(" --suppress-faults {}", switches.suppressed);
+        }
+        line
+    }
+
+    fn explain(&self, f: &mut fmt::Formatter<'_>, explanation: &Explanation) -> fmt::Result {
+        let Explanation { log, small, story, runs, .. } = explanation;
+        let weight = |log: &RunLog| counted(log.choices.tape().weight() as u64, "decision");
+        let calls = |log: &RunLog| counted(log.calls.len() as u64, "call");
+        match small {
+            Some(small) => writeln!(
+                f,
+                "  story     of {} and {}, shrunk from {} and {} in {runs} runs",
+                weight(small),
+                calls(small),
+                weight(log),
+                calls(log)
+            )?,
+            None => writeln!(f, "  story     of {} and {}", weight(log), calls(log))?,
+        }
+        for line in story.lines() {
+            writeln!(f, "    {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FailureBlock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { workload, kernel, weather, faults, trace_hash, .. } = self.outcome;
+        let Failure { oracle, at, step, details } = self.failure;
+        writeln!(f, "FAILED {oracle}")?;
+        writeln!(f, "  details   {details}")?;
+        writeln!(f, "  at        {at:?}, step {step}")?;
+        writeln!(f, "  workload  {workload}, kernel {kernel}, weather {weather}")?;
+        writeln!(f, "  seed      {}", self.input)?;
+        let drawn: Vec<String> = faults
+            .iter()
+            .filter(|&(_, count)| count > 0)
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        if !drawn.is_empty() {
+            writeln!(f, "  faults    {}", drawn.join(", "))?;
+        }
+        if let Some(explanation) = self.explanation {
+            self.explain(f, explanation)?;
+        }
+        writeln!(f, "  replay    {}", self.replay())?;
+        if let Some(kept) = self.kept {
+            writeln!(f, "  or        sim replay {kept}")?;
+            writeln!(f, "  look      sim trace {kept} --format html --out failure.html")?;
+        } else if *oracle != Oracle::Determinism {
+            writeln!(f, "  shrink    {}", self.replay().replacen("replay", "shrink", 1))?;
+        }
+        let build = crate::run_log::build_name();
+        write!(f, "  build     {build}, format {VERSION}, trace hash {trace_hash:#018x}")
+    }
+}
