@@ -43,10 +43,12 @@ impl Explanation {
             runs = progress.runs;
             go_on(progress)
         };
-        let small = shrink(&log, &mut counting).ok();
+        let fixed = options.clone().fixed_to(outcome.workload, outcome.kernel, outcome.weather);
+        let small = shrink(&log, &fixed, &mut counting).ok();
         let story = match &small {
             Some(small) => {
-                let told = run(&small.options().recorded(), Decisions::from_tape(small.choices.tape()));
+                let smaller = RunOptions { switches: small.switches, ..fixed };
+                let told = run(&smaller.recorded(), Decisions::from_tape(small.choices.tape()));
                 told.failure.as_ref().map(|failure| Story::of(&told, failure))
             }
             None => None,
@@ -133,7 +135,7 @@ impl fmt::Display for FailureBlock<'_> {
         let drawn: Vec<String> = faults
             .iter()
             .filter(|&(_, count)| count > 0)
-            .map(|(kind, count)| format!("{count} {kind}"))
+            .map(|(kind, count)| format!("{count} {}", kind.name()))
             .collect();
         if !drawn.is_empty() {
             writeln!(f, "  faults    {}", drawn.join(", "))?;

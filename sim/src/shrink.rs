@@ -129,13 +129,17 @@ impl std::fmt::Display for ShrinkError {
 
 impl std::error::Error for ShrinkError {}
 
-/// Makes a failing run small. `go_on` is asked before every candidate; when it says no, the smallest so far is the result.
+/// Makes a failing run small, starting from these options, which are the log's own ([`RunLog::options`]) unless something more
+/// is to be done on purpose. `go_on` is asked before every candidate; when it says no, the smallest so far is the result.
 /// Whoever goes on with the result later begins where this ended.
 ///
 /// # Errors
 /// When the run does not fail, or not as it did when it was kept.
-pub fn shrink(log: &RunLog, go_on: &mut dyn FnMut(Progress) -> bool) -> Result<RunLog, ShrinkError> {
-    let options = log.options();
+pub fn shrink(
+    log: &RunLog,
+    options: &RunOptions,
+    go_on: &mut dyn FnMut(Progress) -> bool,
+) -> Result<RunLog, ShrinkError> {
     let recording = RunOptions { record: true, ..options.clone() };
     let mut outcome = run(&recording, Decisions::from_tape(log.choices.tape()));
     let failure = outcome.failure.clone().ok_or(ShrinkError::Passes)?;
@@ -149,7 +153,7 @@ pub fn shrink(log: &RunLog, go_on: &mut dyn FnMut(Progress) -> bool) -> Result<R
         }
         _ => {}
     }
-    let best = Smallest::of(&options, &mut outcome);
+    let best = Smallest::of(options, &mut outcome);
     let mut shrinker =
         Shrinker { class, best, runs: 1, accepted: 0, pass: "first run", stopped: false, go_on };
     shrinker.run();

@@ -51,7 +51,7 @@ pub(super) fn shrink_for(
         }
         !stop.load(Ordering::Relaxed) && clock.seconds() < seconds as f64
     };
-    let small = shrink_run(log, &mut go_on);
+    let small = shrink_run(log, &log.options(), &mut go_on);
     bar.finish_and_clear();
     Ok((small?, last))
 }
