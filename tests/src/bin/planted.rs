@@ -109,6 +109,7 @@ fn main() -> ExitCode {
         .parent()
         .expect("the package lies in the workspace")
         .to_path_buf();
+    #[expect(clippy::disallowed_methods, reason = "the limit is one of real time")]
     let begin = Instant::now();
     let mut bugs = options.bugs.clone();
     if options.time.is_some() {
