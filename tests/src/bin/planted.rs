@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::planted::{BUGS, Bug};
 
@@ -109,8 +109,7 @@ fn main() -> ExitCode {
         .parent()
         .expect("the package lies in the workspace")
         .to_path_buf();
-    #[expect(clippy::disallowed_methods, reason = "the limit is one of real time")]
-    let begin = Instant::now();
+    let is_over = watch(options.time);
     let mut bugs = options.bugs.clone();
     if options.time.is_some() {
         let first = match first_of(&root, bugs.len()) {
@@ -124,7 +123,7 @@ fn main() -> ExitCode {
     }
     let (mut missed, mut tried) = (0, 0);
     for bug in &bugs {
-        if options.time.is_some_and(|time| begin.elapsed() >= time) {
+        if is_over() {
             println!("{}", not_tried(bug, options.json));
             continue;
         }
@@ -152,6 +151,17 @@ fn main() -> ExitCode {
         eprintln!("planted: only {tried} tried within the time, where at least {TRIED_MIN} have to be");
     }
     if missed == 0 && enough { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Answers whether so much time has passed since now.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it bounds builds and sweeps, and is outside of every run"
+)]
+fn watch(time: Option<Duration>) -> impl Fn() -> bool {
+    let begin = std::time::Instant::now();
+    move || time.is_some_and(|time| begin.elapsed() >= time)
 }
 
 /// Which of `count` bugs comes first for the commit that is checked out.
