@@ -4,6 +4,7 @@
 //! are counted. Where there is more than fits, the middle goes: how it began and how it came to its end stay. Last come the
 //! loops that sleep through something, and the step at which the invariant broke.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use reactor::time::Instant;
@@ -37,6 +38,64 @@ struct Deed {
     times: u64,
 }
 
+/// One line of the middle of a story.
+#[derive(Clone, Debug)]
+struct Line {
+    step: u64,
+    text: String,
+    /// It says what went wrong, and stays whatever else goes.
+    guilty: bool,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.guilty { "  <--" } else { "" };
+        write!(f, "step {:<5} {}{mark}", self.step, self.text)
+    }
+}
+
+/// As many lines as there is room for: how it began, the guilty ones, what came just before each of them, and the end.
+/// A gap takes a line too.
+fn fitting(told: &[Line], room: usize) -> Vec<String> {
+    if told.len() <= room {
+        return told.iter().map(ToString::to_string).collect();
+    }
+    let guilty = (0..told.len()).filter(|&place| told[place].guilty);
+    let ahead_of_guilty = guilty.clone().flat_map(|place| [place.saturating_sub(1), place.saturating_sub(2)]);
+    let wanted = guilty.chain(ahead_of_guilty).chain((0..BEGINNING).chain((0..told.len()).rev()));
+    let mut chosen = BTreeSet::new();
+    for place in wanted {
+        chosen.insert(place);
+        if chosen.len() + gaps(&chosen, told.len()) > room {
+            chosen.remove(&place);
+        }
+    }
+    let mut lines = Vec::new();
+    let mut next = 0;
+    for place in chosen {
+        if place > next {
+            lines.push(format!("           ... {} more ...", counted((place - next) as u64, "line")));
+        }
+        lines.push(told[place].to_string());
+        next = place + 1;
+    }
+    if next < told.len() {
+        lines.push(format!("           ... {} more ...", counted((told.len() - next) as u64, "line")));
+    }
+    lines
+}
+
+/// How many gaps lie between the chosen places, and at either end.
+fn gaps(chosen: &BTreeSet<usize>, length: usize) -> usize {
+    let mut next = 0;
+    let mut found = 0;
+    for &place in chosen {
+        found += usize::from(place > next);
+        next = place + 1;
+    }
+    found + usize::from(next < length)
+}
+
 /// A failing run, told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Story {
@@ -48,21 +107,13 @@ impl Story {
     pub fn of(outcome: &Outcome, failure: &Failure) -> Story {
         let mut lines = vec![opening(outcome)];
         lines.extend(decisions(outcome.choices.as_ref()));
-        let sleepers = sleepers(outcome);
-        let ending =
-            format!("{} {}: {}", step_words(failure.step), failure.oracle, first_line(&failure.details));
-        let room = LINES_MAX - 1 - lines.len() - sleepers.len();
-        let told = paragraphs(outcome, failure.step);
-        if told.len() > room {
-            let from = told.len() - (room - BEGINNING - 1);
-            lines.extend_from_slice(&told[..BEGINNING]);
-            lines.push(format!("           ... {} more lines ...", from - BEGINNING));
-            lines.extend_from_slice(&told[from..]);
-        } else {
-            lines.extend(told);
-        }
-        lines.extend(sleepers);
-        lines.push(ending);
+        let room = LINES_MAX - 1 - lines.len();
+        let mut told = paragraphs(outcome, failure.step);
+        told.extend(sleepers(outcome));
+        told.sort_by_key(|line| line.step);
+        lines.extend(fitting(&told, room));
+        let ending = format!("{}: {}", failure.oracle, first_line(&failure.details));
+        lines.push(Line { step: failure.step, text: ending, guilty: false }.to_string());
         Story { lines }
     }
 
@@ -86,10 +137,6 @@ impl fmt::Display for Story {
 
 fn first_line(text: &str) -> &str {
     text.lines().find(|line| !line.is_empty()).unwrap_or_default()
-}
-
-fn step_words(step: u64) -> String {
-    format!("step {step:<5}")
 }
 
 fn opening(outcome: &Outcome) -> String {
@@ -136,7 +183,7 @@ fn name_of(outcome: &Outcome, thread: ThreadId) -> String {
 }
 
 /// Loops that sleep though there is something to do.
-fn sleepers(outcome: &Outcome) -> Vec<String> {
+fn sleepers(outcome: &Outcome) -> Vec<Line> {
     let tell = |sleeper: &Sleeper| {
         let step = last_step_of(outcome, sleeper) + 1;
         let until = match sleeper.until {
@@ -145,7 +192,8 @@ fn sleepers(outcome: &Outcome) -> Vec<String> {
         };
         let waiting: Vec<String> = sleeper.waiting.iter().map(ToString::to_string).collect();
         let name = name_of(outcome, sleeper.thread);
-        format!("{} {name} goes to sleep {until}, with {}  <--", step_words(step), waiting.join(", "))
+        let text = format!("{name} goes to sleep {until}, with {}", waiting.join(", "));
+        Line { step, text, guilty: true }
     };
     outcome.oversleepers.iter().take(SLEEPERS_MAX).map(tell).collect()
 }
@@ -167,7 +215,7 @@ fn seconds(at: Instant) -> String {
 }
 
 /// Deeds of the same doer in a row, a line each.
-fn paragraphs(outcome: &Outcome, until: u64) -> Vec<String> {
+fn paragraphs(outcome: &Outcome, until: u64) -> Vec<Line> {
     let mut deeds: Vec<Deed> = Vec::new();
     let mut step = 0;
     for entry in &outcome.trace {
@@ -203,7 +251,8 @@ fn paragraphs(outcome: &Outcome, until: u64) -> Vec<String> {
             })
             .collect();
         let doer = first.actor.map_or_else(String::new, |thread| name_of(outcome, thread) + " ");
-        lines.push(format!("{} {} {doer}{}", step_words(first.step), seconds(first.at), words.join(", ")));
+        let text = format!("{} {doer}{}", seconds(first.at), words.join(", "));
+        lines.push(Line { step: first.step, text, guilty: false });
     }
     lines
 }

@@ -73,7 +73,7 @@ impl Workload for Cluster {
             .map(|_| {
                 (1..HOSTS)
                     .map(|_| LanePlan {
-                        requests: between(decisions, "requests of a lane", 1, most) as u32,
+                        requests: between(decisions, "requests of a lane", 0, most) as u32,
                         request_bytes: pick(decisions, "bytes of a request", sizes),
                         think_ns: pick(decisions, "before a request", thinks),
                         pipeline: pick(decisions, "requests under way", &[1, 4, 64]),
