@@ -5,7 +5,7 @@
 //! single values lowered. Zero is always the benign outcome, so a smaller tape is a simpler story.
 //!
 //! *The same way* is the same oracle, and for a panic the same place in the code; so shrinking never slips from one bug to
-//! another kind of bug. Smaller is, in this order: fewer decisions that are not zero, fewer calls, smaller values.
+//! another kind of bug. Smaller is less to understand: fewer decisions that are not zero, and fewer calls; then smaller values.
 
 use std::ops::Range;
 
@@ -38,10 +38,14 @@ pub struct Progress {
     pub pass: &'static str,
 }
 
-/// What a run costs whoever has to understand it; less is better.
+/// So many calls are as hard to understand as one decision.
+const CALLS_OF_A_DECISION: u64 = 32;
+
+/// What a run costs whoever has to understand it; less is better, the first number first.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Cost {
-    weight: usize,
+    /// Decisions that are not zero, and calls.
+    burden: u64,
     steps: u64,
     bits: u64,
 }
@@ -77,7 +81,8 @@ impl Smallest {
         let tape = choices.tape();
         let bits =
             choices.choices().iter().map(|choice| u64::from(u64::BITS - choice.value.leading_zeros())).sum();
-        let cost = Cost { weight: tape.weight(), steps: outcome.steps, bits };
+        let burden = tape.weight() as u64 + outcome.steps / CALLS_OF_A_DECISION;
+        let cost = Cost { burden, steps: outcome.steps, bits };
         let drawn = outcome.faults.iter().filter(|&(_, count)| count > 0).map(|(kind, _)| kind).collect();
         Smallest { options: options.clone(), choices, tape, cost, steps: outcome.steps, drawn }
     }
@@ -181,7 +186,7 @@ impl Shrinker<'_> {
         let progress = Progress {
             runs: self.runs,
             accepted: self.accepted,
-            weight: self.best.cost.weight,
+            weight: self.best.tape.weight(),
             steps: self.best.steps,
             pass: self.pass,
         };
@@ -205,10 +210,9 @@ impl Shrinker<'_> {
             return false;
         }
         let smaller = Smallest::of(options, &mut outcome);
-        if smaller.cost >= self.best.cost && smaller.options.switches == self.best.options.switches {
-            return false;
-        }
-        if smaller.cost.weight > self.best.cost.weight {
+        // Kinds of fault that are not needed are switched off even where that makes nothing smaller.
+        let calmer = smaller.options.switches != self.best.options.switches;
+        if smaller.cost > self.best.cost || (smaller.cost == self.best.cost && !calmer) {
             return false;
         }
         self.best = smaller;
