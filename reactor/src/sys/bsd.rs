@@ -70,9 +70,9 @@ type HostLength = usize;
 pub struct System {
     changes: HostList,
     events: HostList,
-    /// The kqueues made here; see [`System::forget`].
+    /// The kqueues made here and not closed; see [`System::forget`].
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    kqueues: Vec<Fd>,
+    kqueues: Vec<(Fd, WakeDescriptor)>,
 }
 
 impl System {
@@ -99,13 +99,25 @@ impl System {
         posix::raise_descriptor_limit(wanted)
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn wake_descriptor(&self, kqueue: Fd) -> Result<WakeDescriptor, Errno> {
+        let made = self.kqueues.iter().find(|(made, _)| *made == kqueue);
+        made.map(|(_, descriptor)| descriptor.clone()).ok_or(Errno::EBADF)
+    }
+
     /// Removes the knotes of a descriptor that is about to be closed, which a real kernel does on its own
     /// (kernel-semantics K37) and `libkqueue` cannot.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn forget(&mut self, fd: Fd) {
-        self.kqueues.retain(|kqueue| *kqueue != fd);
+        self.kqueues.retain(|(kqueue, wakers)| {
+            if *kqueue == fd {
+                wakers.end();
+            }
+            *kqueue != fd
+        });
         let Ok(ident) = u64::try_from(fd.as_raw()) else { return };
-        for kqueue in self.kqueues.clone() {
+        for index in 0..self.kqueues.len() {
+            let kqueue = self.kqueues[index].0;
             for filter in [Filter::Read, Filter::Write] {
                 let change = Kevent { ident, filter, flags: KeventFlags::DELETE, ..Kevent::EMPTY };
                 // ENOENT where there was none.
@@ -158,7 +170,7 @@ impl Syscalls for System {
             return Err(error);
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        self.kqueues.push(kqueue);
+        self.kqueues.push((kqueue, WakeDescriptor::new(kqueue)));
         Ok(kqueue)
     }
 
@@ -208,7 +220,11 @@ impl Syscalls for System {
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
         match target {
             WakeTarget::UserEvent { kqueue, ident, udata } => {
-                Ok(Arc::new(UserEventWaker { copy: WakeDescriptor::of(kqueue)?, ident, udata }))
+                #[cfg(not(any(target_os = "linux", target_os = "android")))]
+                let copy = WakeDescriptor::of(kqueue)?;
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                let copy = self.wake_descriptor(kqueue)?;
+                Ok(Arc::new(UserEventWaker { copy, ident, udata }))
             }
             WakeTarget::Eventfd(_) => Err(Errno::Unsupported),
         }
@@ -235,26 +251,36 @@ impl WakeDescriptor {
         posix::duplicate(kqueue).map(WakeDescriptor)
     }
 
-    fn as_raw(&self) -> c_int {
+    /// Calls with the number of the kqueue.
+    fn with(&self, call: impl FnOnce(c_int)) {
         use std::os::fd::AsRawFd as _;
-        self.0.as_raw_fd()
+        call(self.0.as_raw_fd());
     }
 }
 
-/// The loop's own descriptor: `libkqueue` knows a kqueue by its number, so a duplicate would reach nothing. Waking after
-/// the loop is gone may reach a later kqueue here, which a real kernel rules out.
+/// The loop's own descriptor, until the loop closes it: `libkqueue` knows a kqueue by its number, so a duplicate would reach nothing, and after
+/// the close the number may be somebody else's.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-#[derive(Debug)]
-struct WakeDescriptor(Fd);
+#[derive(Clone, Debug)]
+struct WakeDescriptor(Arc<std::sync::Mutex<Option<Fd>>>);
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl WakeDescriptor {
-    fn of(kqueue: Fd) -> Result<WakeDescriptor, Errno> {
-        Ok(WakeDescriptor(kqueue))
+    fn new(kqueue: Fd) -> WakeDescriptor {
+        WakeDescriptor(Arc::new(std::sync::Mutex::new(Some(kqueue))))
     }
 
-    fn as_raw(&self) -> c_int {
-        self.0.as_raw()
+    /// Waits for a wake-up that is under way; later ones do nothing.
+    fn end(&self) {
+        *self.0.lock().expect("no wake-up panics") = None;
+    }
+
+    /// Calls with the number of the kqueue, while it is open.
+    fn with(&self, call: impl FnOnce(c_int)) {
+        let kqueue = self.0.lock().expect("no wake-up panics");
+        if let Some(kqueue) = *kqueue {
+            call(kqueue.as_raw());
+        }
     }
 }
 
@@ -268,16 +294,17 @@ impl Wake for UserEventWaker {
             udata: self.udata,
             ..Kevent::EMPTY
         });
-        // SAFETY: one entry to read, no room to write, no timeout.
-        let answer = unsafe {
-            host::kevent(self.copy.as_raw(), &raw const change, 1, ptr::null_mut(), 0, ptr::null())
-        };
-        // ENOENT: the loop has removed the knote, because it is going away.
-        debug_assert!(
-            answer == 0 || last_error() == Errno::ENOENT,
-            "kevent with NOTE_TRIGGER: {:?}",
-            last_error()
-        );
+        self.copy.with(|kqueue| {
+            // SAFETY: one entry to read, no room to write, no timeout.
+            let answer =
+                unsafe { host::kevent(kqueue, &raw const change, 1, ptr::null_mut(), 0, ptr::null()) };
+            // ENOENT: the loop has removed the knote, because it is going away.
+            debug_assert!(
+                answer == 0 || last_error() == Errno::ENOENT,
+                "kevent with NOTE_TRIGGER: {:?}",
+                last_error()
+            );
+        });
     }
 }
 
