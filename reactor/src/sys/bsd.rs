@@ -16,6 +16,7 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -70,9 +71,6 @@ type HostLength = usize;
 pub struct System {
     changes: HostList,
     events: HostList,
-    /// The kqueues made here and not closed; see [`System::forget`].
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    kqueues: Vec<(Fd, WakeDescriptor)>,
 }
 
 impl System {
@@ -80,12 +78,7 @@ impl System {
     ///
     /// References: kqueue(2).
     pub const fn new() -> System {
-        System {
-            changes: HostList(Vec::new()),
-            events: HostList(Vec::new()),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            kqueues: Vec::new(),
-        }
+        System { changes: HostList(Vec::new()), events: HostList(Vec::new()) }
     }
 
     /// Raises this process's soft limit on open descriptors to `wanted`, or to the hard limit where that is lower; never
@@ -97,33 +90,6 @@ impl System {
     /// References: setrlimit(2).
     pub fn raise_descriptor_limit(&mut self, wanted: u64) -> Result<u64, Errno> {
         posix::raise_descriptor_limit(wanted)
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn wake_descriptor(&self, kqueue: Fd) -> Result<WakeDescriptor, Errno> {
-        let made = self.kqueues.iter().find(|(made, _)| *made == kqueue);
-        made.map(|(_, descriptor)| descriptor.clone()).ok_or(Errno::EBADF)
-    }
-
-    /// Removes the knotes of a descriptor that is about to be closed, which a real kernel does on its own
-    /// (kernel-semantics K37) and `libkqueue` cannot.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn forget(&mut self, fd: Fd) {
-        self.kqueues.retain(|(kqueue, wakers)| {
-            if *kqueue == fd {
-                wakers.end();
-            }
-            *kqueue != fd
-        });
-        let Ok(ident) = u64::try_from(fd.as_raw()) else { return };
-        for index in 0..self.kqueues.len() {
-            let kqueue = self.kqueues[index].0;
-            for filter in [Filter::Read, Filter::Write] {
-                let change = Kevent { ident, filter, flags: KeventFlags::DELETE, ..Kevent::EMPTY };
-                // ENOENT where there was none.
-                let _ = self.kevent(kqueue, &[change], &mut [], None);
-            }
-        }
     }
 }
 
@@ -145,8 +111,6 @@ impl Syscalls for System {
 
     #[inline]
     fn close(&mut self, fd: Fd) -> Result<(), Errno> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        self.forget(fd);
         posix::close(fd)
     }
 
@@ -155,10 +119,6 @@ impl Syscalls for System {
     }
 
     fn kqueue(&mut self) -> Result<Fd, Errno> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if host::missing().is_some() {
-            return Err(Errno::Unsupported);
-        }
         // SAFETY: takes nothing.
         let kqueue = check_fd(unsafe { host::kqueue() })?;
         // A child of fork has no kqueue of its parent's (kernel-semantics K14), so nothing leaks in between.
@@ -169,8 +129,6 @@ impl Syscalls for System {
             let _ = posix::close(kqueue);
             return Err(error);
         }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        self.kqueues.push((kqueue, WakeDescriptor::new(kqueue)));
         Ok(kqueue)
     }
 
@@ -220,11 +178,7 @@ impl Syscalls for System {
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
         match target {
             WakeTarget::UserEvent { kqueue, ident, udata } => {
-                #[cfg(not(any(target_os = "linux", target_os = "android")))]
-                let copy = WakeDescriptor::of(kqueue)?;
-                #[cfg(any(target_os = "linux", target_os = "android"))]
-                let copy = self.wake_descriptor(kqueue)?;
-                Ok(Arc::new(UserEventWaker { copy, ident, udata }))
+                Ok(Arc::new(UserEventWaker { copy: posix::duplicate(kqueue)?, ident, udata }))
             }
             WakeTarget::Eventfd(_) => Err(Errno::Unsupported),
         }
@@ -235,53 +189,9 @@ impl Syscalls for System {
 /// the loop has closed its.
 #[derive(Debug)]
 struct UserEventWaker {
-    copy: WakeDescriptor,
+    copy: OwnedFd,
     ident: u64,
     udata: u64,
-}
-
-/// The waker's own descriptor of the kqueue.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-#[derive(Debug)]
-struct WakeDescriptor(std::os::fd::OwnedFd);
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-impl WakeDescriptor {
-    fn of(kqueue: Fd) -> Result<WakeDescriptor, Errno> {
-        posix::duplicate(kqueue).map(WakeDescriptor)
-    }
-
-    /// Calls with the number of the kqueue.
-    fn with(&self, call: impl FnOnce(c_int)) {
-        use std::os::fd::AsRawFd as _;
-        call(self.0.as_raw_fd());
-    }
-}
-
-/// The loop's own descriptor, until the loop closes it: `libkqueue` knows a kqueue by its number, so a duplicate would reach nothing, and after
-/// the close the number may be somebody else's.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[derive(Clone, Debug)]
-struct WakeDescriptor(Arc<std::sync::Mutex<Option<Fd>>>);
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-impl WakeDescriptor {
-    fn new(kqueue: Fd) -> WakeDescriptor {
-        WakeDescriptor(Arc::new(std::sync::Mutex::new(Some(kqueue))))
-    }
-
-    /// Waits for a wake-up that is under way; later ones do nothing.
-    fn end(&self) {
-        *self.0.lock().expect("no wake-up panics") = None;
-    }
-
-    /// Calls with the number of the kqueue, while it is open.
-    fn with(&self, call: impl FnOnce(c_int)) {
-        let kqueue = self.0.lock().expect("no wake-up panics");
-        if let Some(kqueue) = *kqueue {
-            call(kqueue.as_raw());
-        }
-    }
 }
 
 impl Wake for UserEventWaker {
@@ -294,17 +204,16 @@ impl Wake for UserEventWaker {
             udata: self.udata,
             ..Kevent::EMPTY
         });
-        self.copy.with(|kqueue| {
-            // SAFETY: one entry to read, no room to write, no timeout.
-            let answer =
-                unsafe { host::kevent(kqueue, &raw const change, 1, ptr::null_mut(), 0, ptr::null()) };
-            // ENOENT: the loop has removed the knote, because it is going away.
-            debug_assert!(
-                answer == 0 || last_error() == Errno::ENOENT,
-                "kevent with NOTE_TRIGGER: {:?}",
-                last_error()
-            );
-        });
+        // SAFETY: one entry to read, no room to write, no timeout.
+        let answer = unsafe {
+            host::kevent(self.copy.as_raw_fd(), &raw const change, 1, ptr::null_mut(), 0, ptr::null())
+        };
+        // ENOENT: the loop has removed the knote, because it is going away.
+        debug_assert!(
+            answer == 0 || last_error() == Errno::ENOENT,
+            "kevent with NOTE_TRIGGER: {:?}",
+            last_error()
+        );
     }
 }
 

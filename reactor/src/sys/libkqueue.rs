@@ -1,18 +1,22 @@
 //! What `libkqueue`, a C library that emulates `kqueue(2)` on Linux, declares in its `sys/event.h`; for tests.
 //!
-//! It stands in for the `libc` crate in `bsd`, under the same names. The library is loaded when it is first needed, from where the dynamic linker looks
-//! (`LD_LIBRARY_PATH=DIR` where it is not installed), so that programs are built and run without it; [`missing`] says whether it is there. What it does not do as a kernel does is
-//! made up for: here the treatment of the change list, there, under `cfg`, that it does not notice a close and knows a
-//! kqueue by its number only.
+//! It stands in for the `libc` crate in `bsd`, under the same names. The library is loaded when it is first needed, from
+//! where the dynamic linker looks (`LD_LIBRARY_PATH=DIR` where it is not installed), so that programs are built and run
+//! without it; [`missing`] says whether it is there. What it does not do as a kernel does is made up for: the treatment of
+//! the change list here, the rest in `system`.
 
 #![allow(unsafe_code, reason = "calls of a C library")]
 #![allow(non_camel_case_types, reason = "the names of C")]
+
+mod system;
 
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
 
 use libc::{c_char, c_int, c_void, timespec};
+
+pub use system::LibkqueueSystem;
 
 /// `struct kevent`.
 #[derive(Copy, Clone, Debug)]
