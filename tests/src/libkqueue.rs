@@ -1,0 +1,15 @@
+//! Cases that need the C library `libkqueue`.
+
+use std::io::Write as _;
+
+/// Whether the library can be loaded; if not, says which case is skipped and why, also where output is captured.
+pub fn is_here(case: &str) -> bool {
+    match reactor::sys::libkqueue::missing() {
+        None => true,
+        Some(problem) => {
+            // Standard error may be gone; the case is skipped all the same.
+            let _ = writeln!(std::io::stderr(), "{case}: skipped, libkqueue is not here: {problem}");
+            false
+        }
+    }
+}
