@@ -108,10 +108,20 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
     config: &Config,
     tell_done: &mpsc::Sender<()>,
 ) -> Result<(), Breach> {
+    // A party may be owed nothing from the beginning; nothing would wake its loop then.
+    let mut finished = reactor.with(|audited, _| audited.party().is_finished());
     let mut told = false;
     let mut fired_before = 0;
     let mut turns = 0u64;
     loop {
+        if finished && !told {
+            told = true;
+            let _ = tell_done.send(());
+            // A service may yet be asked for more; a client that has finished is over.
+            if role == Role::Client {
+                reactor.stop(STOP_WITHIN);
+            }
+        }
         let turn = reactor
             .turn()
             .map_err(|error| Breach::new("turn-error", format!("a turn of a loop failed: {error}")))?;
@@ -126,7 +136,7 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
         let timer_budget_ended = fired - fired_before >= u64::from(config.timers_per_turn);
         fired_before = fired;
         let tick_ns = config.tick_ns;
-        let finished = reactor.with(|audited, ctx| {
+        finished = reactor.with(|audited, ctx| {
             let facts = TurnFacts {
                 now: ctx.now(),
                 timer_budget_ended,
@@ -139,14 +149,6 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
         });
         if let Some(breach) = reactor.handler().breach() {
             return Err(breach.clone());
-        }
-        if finished && !told {
-            told = true;
-            let _ = tell_done.send(());
-            // A service may yet be asked for more; a client that has finished is over.
-            if role == Role::Client {
-                reactor.stop(STOP_WITHIN);
-            }
         }
     }
 }

@@ -145,9 +145,6 @@ impl World {
             return Err(Errno::EAGAIN);
         }
         self.progress(thread);
-        if self.fault_under(kernel, FaultKind::InterruptedCalls, id) {
-            return Err(Errno::EINTR);
-        }
         if self.fault_under(kernel, FaultKind::AcceptRefusals, id) {
             return Err(Errno::EPERM);
         }
