@@ -152,6 +152,7 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
         }
     }
 }
+
 /// Starts a thread with a name.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
