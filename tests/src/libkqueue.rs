@@ -7,8 +7,9 @@ pub fn is_here(case: &str) -> bool {
     match reactor::sys::libkqueue::missing() {
         None => true,
         Some(problem) => {
-            // Standard error may be gone; the case is skipped all the same.
-            let _ = writeln!(std::io::stderr(), "{case}: skipped, libkqueue is not here: {problem}");
+            // In one write, since cases run side by side. Standard error may be gone; the case is skipped all the same.
+            let line = format!("{case}: skipped, libkqueue is not here: {problem}\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
             false
         }
     }
