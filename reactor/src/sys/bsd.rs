@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use libc as host;
-use libc::c_int;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::libkqueue as host;
@@ -58,7 +57,7 @@ type HostFlags = u32;
 
 /// The type that the host gives to the lengths of the two lists.
 #[cfg(not(target_os = "netbsd"))]
-type HostLength = c_int;
+type HostLength = libc::c_int;
 #[cfg(target_os = "netbsd")]
 type HostLength = usize;
 
@@ -108,11 +107,6 @@ impl std::fmt::Debug for HostList {
 
 impl Syscalls for System {
     socket_calls!();
-
-    #[inline]
-    fn close(&mut self, fd: Fd) -> Result<(), Errno> {
-        posix::close(fd)
-    }
 
     fn readiness(&self) -> Readiness {
         Readiness::Kqueue
