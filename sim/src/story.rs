@@ -200,13 +200,13 @@ fn sleepers(outcome: &Outcome) -> Vec<Line> {
 
 /// The last call that a loop made before it went to sleep.
 fn last_step_of(outcome: &Outcome, sleeper: &Sleeper) -> u64 {
-    let calls = outcome.trace.iter().filter_map(|entry| match entry {
+    let mut calls = outcome.trace.iter().rev().filter_map(|entry| match entry {
         TraceEntry::Call(call) if call.thread == sleeper.thread && call.ended <= sleeper.since => {
             Some(call.step)
         }
         _ => None,
     });
-    calls.last().unwrap_or(0)
+    calls.next().unwrap_or(0)
 }
 
 fn seconds(at: Instant) -> String {

@@ -126,6 +126,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Trouble> {
 /// cargo-fuzz puts what it finds into a folder with the name of the target: `loop_echo`, `loop_timers` ...
 fn workload_of_artifact(name: &str) -> WorkloadKind {
     let folders = Path::new(name).components().filter_map(|part| part.as_os_str().to_str());
-    let named = folders.filter_map(|part| WorkloadKind::from_name(part.strip_prefix("loop_")?));
-    named.last().unwrap_or(WorkloadKind::Echo)
+    let mut named = folders.rev().filter_map(|part| WorkloadKind::from_name(part.strip_prefix("loop_")?));
+    named.next().unwrap_or(WorkloadKind::Echo)
 }

@@ -63,7 +63,9 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
         None if arguments.until.is_some_and(|until| outcome.steps >= until) => {
             writeln!(out, "stopped after {} calls, as asked; nothing was wrong until then", outcome.steps)?;
         }
-        None => writeln!(out, "passed: {} calls", outcome.steps)?,
+        None => {
+            writeln!(out, "passed: {workload} on {kernel} in {weather} weather, {} calls", outcome.steps)?
+        }
     }
     writeln!(out, "trace hash {:#018x}", outcome.trace_hash)?;
     let difference = compare(&mut out, &case, &outcome, arguments)?;

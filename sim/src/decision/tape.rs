@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn lanes_are_played_apart_and_end_in_zeros() {
         let mut tape = Tape::default();
-        [5, 9].map(|value| tape.push(Domain::Network, 3, value));
+        tape.push(Domain::Network, 3, 5);
+        tape.push(Domain::Network, 3, 9);
         tape.push(Domain::Network, 4, 1);
         let mut player = Player::new(tape);
         assert_eq!(player.draw(Domain::Network, 3, 100), 5);
