@@ -30,6 +30,8 @@ impl Sketch {
         }
         let file = |at: Slot| self.file(at);
         match *call {
+            // It moves acknowledgements, which is only compared where they are forced.
+            Call::Set { option: WideOption::QuickAck, .. } => false,
             Call::Send { at, length, exact } => file(at).is_none_or(|file| {
                 if self.is_flooded(file) {
                     return false;

@@ -198,6 +198,9 @@ impl Sketch {
     /// The place's number refers to another file from now on.
     pub(super) fn replace(&mut self, onto: Slot, file: usize) {
         if let Some((old, rank)) = self.places[onto.index()] {
+            if self.limit.is_some_and(|limit| rank >= limit) {
+                return;
+            }
             self.places[onto.index()] = Some((file, rank));
             self.files[file].descriptors += 1;
             self.release(old);

@@ -44,7 +44,7 @@ fn admitted(kernel: Kernel, backlog: u32) -> u64 {
 impl World {
     pub(crate) fn listen(&mut self, thread: u32, fd: Fd, backlog: u32) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
+        let id = self.tcp_behind(thread, fd)?;
         let limit = admitted(self.kernel_of(thread), backlog);
         if let Some(listener) = &mut self.sockets[id].listener {
             listener.limit = limit;
@@ -116,8 +116,17 @@ impl World {
 
     pub(crate) fn accept(&mut self, thread: u32, fd: Fd) -> Result<Accepted, Errno> {
         self.spend(thread, cost::RECV);
-        let id = self.socket_behind(thread, fd)?;
         let kernel = self.kernel_of(thread);
+        let id = match self.tcp_behind(thread, fd) {
+            Ok(id) if self.sockets[id].listener.is_some() => id,
+            // Linux reserves the number before it looks at what is behind the other one.
+            Err(Errno::EBADF) => return Err(Errno::EBADF),
+            _ if kernel == Kernel::Linux => {
+                self.may_create(thread)?;
+                self.tcp_behind(thread, fd)?
+            }
+            other => other?,
+        };
         let Some(listener) = &self.sockets[id].listener else {
             self.violate(
                 "illegal-call",
