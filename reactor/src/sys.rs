@@ -37,9 +37,8 @@ pub use bsd::System;
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
 pub mod libkqueue;
-/// The kqueue backend on a Linux kernel, through `libkqueue`; for tests.
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
-pub use bsd::System as LibkqueueSystem;
+pub use libkqueue::LibkqueueSystem;
 
 /// A file descriptor: a number that the kernel hands out, lowest free one first (kernel-semantics T1).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,8 @@
 //! A handler around a handler, which checks what the loop owes every handler: the life of tokens, and watermarks.
 //!
 //! Oracles: `dead-generation` (a call for a connection that was never opened or has closed; two opens of one token) and
-//! `watermark` (events alternate, begin with high, and match the bytes queued). That no handler method runs inside
+//! `watermark` (events alternate, begin with high, and match the bytes queued), `bounded-close` (a close ends in time, and
+//! is not given up while it makes progress), `byte-stream` (what has arrived is delivered before a failure is told). That no handler method runs inside
 //! another needs no check: each holds the handler exclusively.
 
 use std::fmt;
@@ -11,12 +12,19 @@ use reactor::time::Instant;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
 
+use crate::workload::echo::is_shortage;
 use crate::workload::{Breach, Numbered, Party};
+
+/// With more connections than this, nobody looks at all of them after each timer and message.
+const SLOTS_LOOKED_AT_MAX: usize = 64;
 
 /// Says whether the world did something to the connection behind a descriptor.
 pub trait Witness {
     /// Whether it did.
     fn excuses(&self, fd: Fd) -> bool;
+
+    /// Bytes that a read would still give.
+    fn unread_bytes(&self, fd: Fd) -> u64;
 }
 
 #[derive(Copy, Clone, Debug, Default)]
@@ -27,6 +35,18 @@ struct Slot {
     high: bool,
     /// It was closed from this side.
     closing: bool,
+}
+
+/// A close under way.
+#[derive(Copy, Clone, Debug)]
+struct Close {
+    token: Token,
+    /// Bytes left to send, as last seen.
+    queued_bytes: usize,
+    /// The clock of the turn in which that was first seen.
+    progress: Instant,
+    /// Since when nothing is left to send, once that is so.
+    flushed: Option<Instant>,
 }
 
 /// See the module.
@@ -42,8 +62,9 @@ pub struct Audited<P> {
     calls: u64,
     enabled: bool,
     linger_ns: u64,
-    /// Closed from this side and not gone; with the time since which nothing is left to send, once that is so.
-    lingering: Vec<(Token, Option<Instant>)>,
+    drain_ns: u64,
+    /// Closed from this side and not gone.
+    closes: Vec<Close>,
 }
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
@@ -70,7 +91,8 @@ impl<P: Party> Audited<P> {
             calls: 0,
             enabled: true,
             linger_ns: config.linger_ns.saturating_add(2 * config.tick_ns),
-            lingering: Vec::new(),
+            drain_ns: config.drain_ns,
+            closes: Vec::new(),
         }
     }
 
@@ -159,21 +181,44 @@ impl<P: Party> Audited<P> {
         let slot = &mut self.slots[token.slot() as usize];
         if !slot.closing {
             slot.closing = true;
-            self.lingering.push((token, None));
+            let (queued_bytes, progress) = (ctx.queued_bytes(token), ctx.now());
+            self.closes.push(Close { token, queued_bytes, progress, flushed: None });
         }
     }
 
-    /// After a turn that has run all timers that were due: what was closed and has nothing left to send does not wait for
-    /// its peer longer than the linger time (bug-catalogue B47).
-    pub fn check_closes(&mut self, ctx: &Context<'_>) {
-        let mut closes = std::mem::take(&mut self.lingering);
-        closes.retain(|&(token, _)| self.is_live(token));
-        for (token, since) in &mut closes {
-            if ctx.queued_bytes(*token) > 0 {
-                *since = None;
+    /// Takes note of every connection that its handler may have closed in a call that was for none of them.
+    fn note_closings(&mut self, ctx: &Context<'_>) {
+        if self.slots.len() <= SLOTS_LOOKED_AT_MAX {
+            for index in 0..self.slots.len() {
+                let slot = self.slots[index];
+                if slot.live && !slot.closing {
+                    self.note_closing(ctx, Token::from_word(slot.word));
+                }
+            }
+        }
+    }
+
+    /// After a turn: what was closed and has nothing left to send does not wait for its peer longer than the linger time
+    /// (bug-catalogue B47). Nothing is late before all timers that were due have run: `timers_ran`.
+    pub fn check_closes(&mut self, ctx: &Context<'_>, timers_ran: bool) {
+        if self.closes.is_empty() {
+            return;
+        }
+        let mut closes = std::mem::take(&mut self.closes);
+        closes.retain(|close| self.is_live(close.token));
+        for Close { token, queued_bytes, progress, flushed } in &mut closes {
+            let left_bytes = ctx.queued_bytes(*token);
+            if left_bytes != *queued_bytes {
+                (*queued_bytes, *progress) = (left_bytes, ctx.now());
+            }
+            if left_bytes > 0 {
+                *flushed = None;
                 continue;
             }
-            let since = *since.get_or_insert(ctx.now());
+            if !timers_ran {
+                continue;
+            }
+            let since = *flushed.get_or_insert(ctx.now());
             let lasts_ns = ctx.now().saturating_ns_since(since);
             if lasts_ns > self.linger_ns {
                 self.violated(
@@ -184,7 +229,44 @@ impl<P: Party> Audited<P> {
                 );
             }
         }
-        self.lingering = closes;
+        self.closes = closes;
+    }
+
+    /// Who makes progress is not given up, however slow the peer (bug-catalogue B79).
+    #[cold]
+    fn check_drain(&mut self, ctx: &Context<'_>, token: Token) {
+        let Some(close) = self.closes.iter().find(|close| close.token == token) else { return };
+        let rested_ns = ctx.now().saturating_ns_since(close.progress);
+        if rested_ns < self.drain_ns {
+            let left_bytes = close.queued_bytes;
+            self.violated(
+                "bounded-close",
+                format!(
+                    "{token:?} was given up with {left_bytes} bytes to send, {rested_ns} ns after its last progress"
+                ),
+            );
+        }
+    }
+
+    /// What the kernel still has to give comes before the failure (bug-catalogue B27), unless the handler has said that it
+    /// wants no more, or the system was too short of something to read.
+    #[cold]
+    fn check_unread(&mut self, ctx: &Context<'_>, token: Token, error: Errno) {
+        let closing = self.slots.get(token.slot() as usize).is_none_or(|slot| slot.closing);
+        if closing || self.slots.len() > SLOTS_LOOKED_AT_MAX || is_shortage(error) {
+            return;
+        }
+        if let (Some(witness), Some(fd)) = (&self.witness, ctx.descriptor(token)) {
+            let unread_bytes = witness.unread_bytes(fd);
+            if unread_bytes > 0 {
+                self.violated(
+                    "byte-stream",
+                    format!(
+                        "{token:?} failed with {error}, and {unread_bytes} bytes that had come were not read"
+                    ),
+                );
+            }
+        }
     }
 
     fn tell_excuse(&mut self, ctx: &Context<'_>, token: Token) {
@@ -210,7 +292,9 @@ impl<P: Party> Handler for Audited<P> {
         }
         self.slots[index] = Slot { word: token.as_word(), live: true, high: false, closing: false };
         self.opened += 1;
-        self.party.on_open(ctx, token, origin)
+        let state = self.party.on_open(ctx, token, origin);
+        self.note_closing(ctx, token);
+        state
     }
 
     fn on_connect_failed(&mut self, ctx: &mut Context<'_>, token: Token, tag: u64, error: Errno) {
@@ -266,6 +350,11 @@ impl<P: Party> Handler for Audited<P> {
             slot.live = false;
         }
         self.closed += 1;
+        match reason {
+            CloseReason::Failed(error) => self.check_unread(ctx, token, error),
+            CloseReason::DrainExpired => self.check_drain(ctx, token),
+            _ => {}
+        }
         self.tell_excuse(ctx, token);
         self.party.on_close(ctx, token, state, reason);
     }
@@ -273,10 +362,12 @@ impl<P: Party> Handler for Audited<P> {
     fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
         self.calls += 1;
         self.party.on_timer(ctx, timer, tag);
+        self.note_closings(ctx);
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
         self.calls += 1;
         self.party.on_message(ctx, message);
+        self.note_closings(ctx);
     }
 }

@@ -6,24 +6,36 @@
 //!
 //! # What the kernel models
 //!
-//! Descriptor tables with the lowest free number and a limit; TCP over IPv4 with handshake, backlog, byte streams,
-//! windows, acknowledgements, FIN and reset, half-close, the one error slot; epoll with its callbacks and ready list;
-//! kqueue with READ, WRITE and USER knotes; eventfd; wake handles; threads that sleep in their waits; timeouts and
-//! signals that interrupt them. Linux, FreeBSD and macOS differ where their kernels do.
+//! Descriptor tables with the lowest free number and a limit, duplicates and descriptors that travel; TCP over IPv4 with
+//! handshake, backlog, SYNs sent again, byte streams, windows, delayed acknowledgements and Nagle, FIN and reset,
+//! half-close, linger, the one error slot, TIME_WAIT, ephemeral ports, `SO_REUSEPORT`; epoll with its callbacks and ready list,
+//! nested and exclusive too; kqueue with READ, WRITE, USER, TIMER and SIGNAL knotes; `poll` and `select`; eventfd, pipes,
+//! timerfd, UNIX streams, regular files for sendfile; hosts, processes and threads that sleep, are stopped, die and start
+//! again; links that are slow, narrow, stalled, parted or dead; lost segments sent again; a clock for each host. Linux,
+//! FreeBSD and macOS differ where their kernels do.
+//!
+//! The loop's seam sees sockets, wake handles, epoll and kqueue; the rest is for scripts, which hold all of it against the
+//! live kernel ([`script`], [`conform`]).
 //!
 //! # What it leaves out, and which way that errs
 //!
+//! *Kinder* than a real kernel hides bugs; *crueller* raises false alarms. Facts that no script shows are in the table of
+//! [`script`], differences that generated scripts find in [`conform::explained`].
+//!
 //! | left out | errs |
 //! |---|---|
-//! | IPv6, UDP, UNIX sockets, pipes, timerfd, signalfd, `dup`, `fork`, nested epoll | not available at the seam |
-//! | TIME_WAIT, and listeners blocked by it (T6, T10, T11) | kinder: a port is free at once |
-//! | self-connect (T8), `connect(AF_UNSPEC)` (T28), urgent data | kinder |
-//! | congestion control and retransmission | neither: loss is lateness, see `LateSegments` and `StalledLinks` |
+//! | IPv6, UDP, urgent data | kinder: a socket of another kind is refused |
+//! | `fork`, signalfd, inotify, named FIFOs, terminals | neither: not available at the seam |
+//! | `io_uring`, `sendfile` between sockets, `splice`, zero-copy sends | neither: not available at the seam |
+//! | congestion control, reordering within a connection | neither: it shows as lateness, see `LateSegments` and `StalledLinks` |
+//! | fast retransmission: what a barrier swallowed is sent again after a timeout of 200 ms or more | crueller: recovery is never quicker |
 //! | memory overhead per segment (T54) and buffer autotuning (T55) | neither: capacities are drawn, in bytes |
 //! | the wake-up for an acknowledged FIN (E21) | crueller: a spurious edge that may come does not |
 //! | a SYN cookie or a third ACK that finds the queue full | kinder: a place is reserved when the SYN comes |
+//! | blocking mode at the seam: signals, `SO_RCVTIMEO` and `SO_SNDTIMEO` | neither: the loop never blocks but in its wait |
+//! | errors that TCP of Linux never gives, but its manual lists (T44, T79) | crueller: they are drawn |
 //! | a wake handle's own descriptor | kinder: it takes no number of the table |
-//! | clocks of processes that disagree | kinder: one clock, though each thread is at its own point of it |
+//! | a machine that sleeps, timers that are coalesced (C2, K43) | kinder |
 //!
 //! Reactors interleave at their waits: what one thread does in a turn may carry its clock past another thread's, and
 //! the other then finds work a little before its own clock says that it came. Clocks themselves never go back.

@@ -51,7 +51,11 @@
 //! `SIGNAL 30` on every system. The data of a TIMER with `notes=ABSOLUTE` counts from now. In expectations `flags=` leaves EV_EOF and EV_ERROR
 //! out, and `flags=` with nothing behind it is no flag.
 //!
-//! The verbs are in [`verb::Verb`].
+//! The verbs are in [`verb::Verb`]; `sim conform --verbs` lists them, and `sim conform FILE` runs a script.
+//!
+#![doc = include_str!("../../tests/conformance/LEFT_OUT.md")]
+//!
+#![doc = include_str!("../../tests/conformance/LIBKQUEUE.md")]
 
 pub mod capability;
 pub mod driver;

@@ -150,6 +150,8 @@ pub struct World {
     pub(crate) excuses: BTreeMap<(SocketAddrV4, SocketAddrV4), Excuse>,
     /// A close that waits for its data to be acknowledged (T76).
     pub(crate) lingering: Option<Lingering>,
+    /// When the signal comes that a script has ordered.
+    pub(crate) alarm: Option<u64>,
     /// Memory that no stream needs now.
     pub(crate) rings: RingPool,
     pub(crate) work: WorkCount,
@@ -227,6 +229,7 @@ impl World {
             network,
             excuses: BTreeMap::new(),
             lingering: None,
+            alarm: None,
             rings: RingPool::default(),
             work: WorkCount::default(),
             violation: None,

@@ -2,6 +2,8 @@
 
 mod hold;
 mod machine;
+mod member;
+mod poller;
 mod run;
 mod serve;
 
@@ -12,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sim::decision::seed::Seed;
 use sim::workload::WorkloadKind;
+
+use poller::Backend;
 
 /// Why a command ended without success.
 pub(crate) enum Failure {
@@ -103,7 +107,7 @@ enum Command {
     },
     /// Run a workload of the simulator over real loopback sockets, with the simulator's oracles
     Run {
-        /// The workload: echo, wake or timers
+        /// The workload: echo, wake, cluster or timers
         #[arg(long)]
         workload: String,
         /// How long, in seconds
@@ -115,6 +119,10 @@ enum Command {
         /// How many episodes run at a time; each has threads of its own
         #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
         lanes: u32,
+        /// What the loops wait with: epoll or kqueue. The system's own if left out; the other one, kqueue on Linux, goes
+        /// through the C library libkqueue
+        #[arg(long)]
+        poller: Option<String>,
         /// Print one JSON object at the end instead of lines
         #[arg(long)]
         json: bool,
@@ -153,8 +161,9 @@ fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
-        Command::Run { workload, seconds, seed, lanes, json } => {
-            run_options(&workload, seconds, &seed, lanes, json).and_then(|options| run::run(&options))
+        Command::Run { workload, seconds, seed, lanes, poller, json } => {
+            run_options(&workload, seconds, &seed, lanes, poller.as_deref(), json)
+                .and_then(|options| run::run(&options))
         }
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
@@ -171,6 +180,7 @@ fn run_options(
     seconds: u64,
     seed: &str,
     lanes: u32,
+    poller: Option<&str>,
     json: bool,
 ) -> Result<run::Options, Failure> {
     let Some(workload) = WorkloadKind::from_name(workload) else {
@@ -178,5 +188,6 @@ fn run_options(
         return Err(Failure::Usage(format!("there is no workload {workload}; there are {names}")));
     };
     let seed: Seed = seed.parse().map_err(|error| Failure::Usage(format!("--seed {seed}: {error}")))?;
-    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json })
+    let backend = Backend::with_poller(poller)?;
+    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json, backend })
 }

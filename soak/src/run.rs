@@ -3,23 +3,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+use reactor::sys::LibkqueueSystem;
 use reactor::sys::{Errno, Family, Syscalls, System};
-use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
-use sim::audit::Audited;
+use reactor::{Config, Counters};
 use sim::decision::Decisions;
 use sim::decision::seed::{Seed, seed_of_run};
 use sim::workload::cluster::Cluster;
 use sim::workload::echo::Echo;
 use sim::workload::timers::Timers;
 use sim::workload::wake::Wake;
-use sim::workload::{Breach, Numbered, Party, Scale, TurnFacts, Workload, WorkloadKind};
+use sim::workload::{Breach, Party, Scale, Workload, WorkloadKind};
 
 use crate::machine::Stopwatch;
+use crate::member::{Member, Role, STOP_WITHIN, panicked, spawn, start};
+use crate::poller::Backend;
 use crate::{Failure, say};
 
 /// An episode whose clients have not finished by now will not.
@@ -27,15 +30,6 @@ const EPISODE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two lines of progress, in seconds.
 const SAY_EVERY_S: u64 = 10;
-
-/// How long connections may take to finish when an episode is over.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// How often the structure of a loop is looked at, in turns.
-const LOOK_EVERY_TURNS: u64 = 64;
-
-/// What a wait of `epoll_wait(2)` is rounded up to, in nanoseconds.
-const WAIT_ROUNDING_NS: u64 = 1_000_000;
 
 /// What a soak has done so far.
 #[derive(Default)]
@@ -67,6 +61,7 @@ pub(crate) struct Options {
     /// Episodes at a time.
     pub(crate) lanes: u32,
     pub(crate) json: bool,
+    pub(crate) backend: Backend,
 }
 
 /// Runs episodes until the time is over, an interrupt comes, or an oracle objects.
@@ -92,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 while let Some(index) = next_episode(&board, &time_over) {
                     let seed = seed_of_run(options.seed, index);
                     let mut done = Totals::default();
-                    let result = episode(options.workload, seed, &mut done, &time_over)
+                    let result = episode(options, seed, &mut done, &time_over)
                         .map_err(|failure| failure.in_episode(index, Seed(seed)));
                     report(options, &board, &watch, &done, result);
                 }
@@ -108,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if options.json {
         say(&json(options, &totals, &watch, failure.as_ref()))?;
     } else {
-        say(&line(options.workload, &totals, watch.seconds()))?;
+        say(&line(options, &totals, watch.seconds()))?;
     }
     match failure {
         Some(failure) => Err(failure),
@@ -152,14 +147,15 @@ fn report(
     if !options.json && seconds >= board.said_s + SAY_EVERY_S {
         board.said_s = seconds;
         // Standard output may be gone; the end of the soak says so.
-        let _ = say(&line(options.workload, &board.totals, seconds));
+        let _ = say(&line(options, &board.totals, seconds));
     }
 }
 
-fn line(workload: WorkloadKind, totals: &Totals, seconds: u64) -> String {
+fn line(options: &Options, totals: &Totals, seconds: u64) -> String {
+    let (workload, poller) = (options.workload, options.backend.poller().name());
     let Totals { episodes, messages, connections, bytes_read, timers_fired, .. } = totals;
     format!(
-        "{seconds:>5} s  {workload}: {episodes} episodes, {connections} connections, {messages} messages found right, \
+        "{seconds:>5} s  {workload} on {poller}: {episodes} episodes, {connections} connections, {messages} messages found right, \
          {bytes_read} bytes read, {timers_fired} timers fired"
     )
 }
@@ -167,6 +163,7 @@ fn line(workload: WorkloadKind, totals: &Totals, seconds: u64) -> String {
 fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&Failure>) -> String {
     serde_json::json!({
         "workload": options.workload.name(),
+        "poller": options.backend.poller().name(),
         "seed": Seed(options.seed).to_string(),
         "episodes": totals.episodes,
         "connections": totals.connections,
@@ -181,6 +178,19 @@ fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&
 }
 
 fn episode(
+    options: &Options,
+    seed: u64,
+    totals: &mut Totals,
+    over: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
+    match options.backend {
+        Backend::Own(_) => episode_on::<System>(options.workload, seed, totals, over),
+        #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+        Backend::Libkqueue => episode_on::<LibkqueueSystem>(options.workload, seed, totals, over),
+    }
+}
+
+fn episode_on<S: Syscalls + Default + 'static>(
     kind: WorkloadKind,
     seed: u64,
     totals: &mut Totals,
@@ -188,33 +198,25 @@ fn episode(
 ) -> Result<(), Failure> {
     let mut decisions = Decisions::from_seed(seed);
     match kind {
-        WorkloadKind::Echo => play(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over),
-        WorkloadKind::Wake => play(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over),
+        WorkloadKind::Echo => {
+            play::<S, _>(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over)
+        }
+        WorkloadKind::Wake => {
+            play::<S, _>(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over)
+        }
         // Processes live as long as the soak: nobody is killed.
         WorkloadKind::Cluster => {
-            play(&Arc::new(Cluster::draw(&mut decisions, Scale::RealTime)), totals, over)
+            play::<S, _>(&Arc::new(Cluster::draw(&mut decisions, Scale::RealTime)), totals, over)
         }
-        WorkloadKind::Timers => play(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over),
+        WorkloadKind::Timers => {
+            play::<S, _>(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over)
+        }
     }
 }
 
-/// A loop that runs on a thread of its own.
-struct Member<P> {
-    sender: Sender<Numbered>,
-    address: SocketAddr,
-    done: Receiver<()>,
-    thread: JoinHandle<Result<(P, Counters), Breach>>,
-}
-
-/// Whether a loop listens, and when it ends by itself.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Role {
-    Service,
-    Client,
-}
-
-fn play<W>(plan: &Arc<W>, totals: &mut Totals, over: &dyn Fn() -> bool) -> Result<(), Failure>
+fn play<S, W>(plan: &Arc<W>, totals: &mut Totals, over: &dyn Fn() -> bool) -> Result<(), Failure>
 where
+    S: Syscalls + Default + 'static,
     W: Workload + Send + Sync + 'static,
     W::Service: Send + 'static,
     W::Client: Send + 'static,
@@ -226,7 +228,7 @@ where
     let mut services = Vec::new();
     for index in (0..plan.services()).rev() {
         let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-        let member = start(Role::Service, &config, move || plan.service(index, &known, &limits))?;
+        let member = start::<S, _>(Role::Service, &config, move || plan.service(index, &known, &limits))?;
         addresses[index] = member.address;
         services.push(member);
     }
@@ -248,7 +250,7 @@ where
     for index in 0..plan.clients() {
         let (plan, addresses) = (Arc::clone(plan), addresses.clone());
         let make = move || plan.client(index, &addresses, nobody);
-        clients.push(start(Role::Client, &config, make)?);
+        clients.push(start::<S, _>(Role::Client, &config, make)?);
     }
 
     let mut waited = Waited::Done;
@@ -327,10 +329,6 @@ fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool) -> Waited {
     Waited::Late
 }
 
-fn panicked(who: &str) -> Failure {
-    Failure::Invariant(format!("panic: {who} panicked"))
-}
-
 /// Waits for loops that were cut short. What they saw broken counts for nothing: streams end early then.
 fn join<P>(members: Vec<Member<P>>) -> Result<(), Failure> {
     for member in members {
@@ -356,112 +354,6 @@ fn finish<P: Party>(members: Vec<Member<P>>, totals: &mut Totals) -> Result<Vec<
     Ok(finished)
 }
 
-/// Starts a loop on a thread of its own, and waits until it listens.
-fn start<P>(
-    role: Role,
-    config: &Config,
-    make: impl FnOnce() -> P + Send + 'static,
-) -> Result<Member<P>, Failure>
-where
-    P: Party + Send + 'static,
-{
-    let config = config.clone();
-    let (ready, is_ready) = mpsc::channel();
-    let (tell_done, done) = mpsc::channel();
-    let thread = spawn(if role == Role::Service { "service" } else { "client" }, move || {
-        let mut audited = Audited::new(make(), &config, None);
-        let counters = {
-            let made = Reactor::new(System::new(), config.clone(), &mut audited)
-                .and_then(|mut reactor| open(&mut reactor, role).map(|address| (reactor, address)));
-            let mut reactor = match made {
-                Ok((reactor, address)) => {
-                    // The other side waits for this.
-                    let _ = ready.send(Ok((reactor.sender(), address)));
-                    reactor
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
-                }
-            };
-            reactor.with(|audited, ctx| {
-                audited.party_mut().begin(ctx);
-                // On real sockets there is no trouble that ends at a known time.
-                audited.party_mut().calm(ctx);
-            });
-            turn_until_stopped(&mut reactor, role, &config, &tell_done)?;
-            *reactor.counters()
-        };
-        match audited.breach() {
-            Some(breach) => Err(breach.clone()),
-            None => Ok((audited.into_party(), counters)),
-        }
-    })?;
-    match is_ready.recv() {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread }),
-        Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
-        Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
-    }
-}
-
-fn open<P: Party>(reactor: &mut Reactor<System, &mut Audited<P>>, role: Role) -> Result<SocketAddr, Errno> {
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    if role == Role::Client {
-        return Ok(any);
-    }
-    let listener = reactor.listen(any, &ListenOptions::default(), 0)?;
-    reactor.local_address(listener)
-}
-
-fn turn_until_stopped<P: Party>(
-    reactor: &mut Reactor<System, &mut Audited<P>>,
-    role: Role,
-    config: &Config,
-    tell_done: &mpsc::Sender<()>,
-) -> Result<(), Breach> {
-    let mut told = false;
-    let mut fired_before = 0;
-    let mut turns = 0u64;
-    loop {
-        let turn = reactor
-            .turn()
-            .map_err(|error| Breach::new("turn-error", format!("a turn of a loop failed: {error}")))?;
-        if turn == Turn::Stopped {
-            return Ok(());
-        }
-        turns += 1;
-        if turns.is_multiple_of(LOOK_EVERY_TURNS) {
-            reactor.assert_invariants();
-        }
-        let fired = reactor.counters().timers_fired;
-        let timer_budget_ended = fired - fired_before >= u64::from(config.timers_per_turn);
-        fired_before = fired;
-        let tick_ns = config.tick_ns;
-        let finished = reactor.with(|audited, ctx| {
-            let facts = TurnFacts {
-                now: ctx.now(),
-                timer_budget_ended,
-                asleep: None,
-                wait_rounding_ns: WAIT_ROUNDING_NS,
-                tick_ns,
-            };
-            audited.party_mut().after_turn(facts);
-            audited.party().is_finished()
-        });
-        if let Some(breach) = reactor.handler().breach() {
-            return Err(breach.clone());
-        }
-        if finished && !told {
-            told = true;
-            let _ = tell_done.send(());
-            // A service may yet be asked for more; a client that has finished is over.
-            if role == Role::Client {
-                reactor.stop(STOP_WITHIN);
-            }
-        }
-    }
-}
-
 /// A port that is taken, and at which nobody listens.
 fn reserve_port() -> Result<(ReservedPort, SocketAddr), Failure> {
     let refused = |error: Errno| Failure::Machine(format!("a port for nobody: {error}"));
@@ -481,16 +373,6 @@ impl Drop for ReservedPort {
     fn drop(&mut self) {
         let _ = System::new().close(self.fd);
     }
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, Failure> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| Failure::Machine(format!("thread {name}: {error}")))
 }
 
 #[expect(

@@ -1,5 +1,7 @@
 //! Cases shared by the integration tests.
 
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+pub mod libkqueue;
 pub mod planted;
 pub mod timer_model;
 

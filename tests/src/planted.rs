@@ -76,6 +76,12 @@ pub const BUGS: &[Bug] = &[
         invariants: &["byte-stream"],
     },
     Bug {
+        id: "B27",
+        breaks: "a failed write drops what had been received before the reset",
+        workload: "echo",
+        invariants: &["byte-stream"],
+    },
+    Bug {
         id: "B30",
         breaks: "the wait's timeout is rounded down",
         workload: "timers",
@@ -122,6 +128,12 @@ pub const BUGS: &[Bug] = &[
         breaks: "a connection that finds the registry full keeps its descriptor",
         workload: "echo",
         invariants: &["descriptor-ledger"],
+    },
+    Bug {
+        id: "B79",
+        breaks: "the limit of a drain counts from its begin and not from the last progress",
+        workload: "echo",
+        invariants: &["bounded-close"],
     },
     Bug {
         id: "X01",

@@ -1,4 +1,5 @@
-//! The loop on the real kernel, with clients written against `std::net`.
+//! The loop on the real kernel, with clients written against `std::net`; with the feature `libkqueue`, on Linux also with
+//! the kqueue poller.
 //!
 //! No test depends on timing: each waits for what must happen, and a loop that hangs shows as a test that hangs.
 
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reactor::sys::{Errno, System};
+use reactor::sys::{Errno, Syscalls};
 use reactor::timer::TimerToken;
 use reactor::{
     CloseReason, Config, Context, Handler, ListenOptions, Origin, PauseReasons, Pressure, Reactor, Sender,
@@ -156,12 +157,12 @@ impl Running {
     }
 }
 
-fn start(service: Service, config: Config) -> Running {
+fn start<S: Syscalls + Default>(service: Service, config: Config) -> Running {
     let (give, take) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("loop".into())
         .spawn(move || {
-            let mut reactor = Reactor::new(System::new(), config, service).expect("descriptors");
+            let mut reactor = Reactor::new(S::default(), config, service).expect("descriptors");
             let any = "127.0.0.1:0".parse().expect("an address");
             let listener = reactor.listen(any, &ListenOptions::default(), 7).expect("a free port");
             let address = reactor.local_address(listener).expect("bound");
@@ -182,9 +183,8 @@ fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn bytes_come_back_and_a_half_close_ends_the_connection_in_order() {
-    let running = start(Service::default(), Config::default());
+fn bytes_come_back_and_a_half_close_ends_the_connection_in_order<S: Syscalls + Default>() {
+    let running = start::<S>(Service::default(), Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.write_all(b"hello").expect("open");
     client.shutdown(Shutdown::Write).expect("open");
@@ -200,10 +200,9 @@ fn bytes_come_back_and_a_half_close_ends_the_connection_in_order() {
 }
 
 /// Bug-catalogue B13, B03: everything queued at close arrives, though it exceeds what the socket takes at once.
-#[test]
-fn bytes_queued_at_close_arrive_complete() {
+fn bytes_queued_at_close_arrive_complete<S: Syscalls + Default>() {
     let length = 20 << 20;
-    let running = start(Service { greeting: length, ..Service::default() }, Config::default());
+    let running = start::<S>(Service { greeting: length, ..Service::default() }, Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     let bytes = read_all(&mut client);
     assert_eq!(bytes.len(), length);
@@ -215,9 +214,8 @@ fn bytes_queued_at_close_arrive_complete() {
 }
 
 /// Bug-catalogue B47: a pipelined request that is never read does not turn the close into a reset.
-#[test]
-fn unread_input_does_not_destroy_the_last_response() {
-    let running = start(Service { close_on_data: true, ..Service::default() }, Config::default());
+fn unread_input_does_not_destroy_the_last_response<S: Syscalls + Default>() {
+    let running = start::<S>(Service { close_on_data: true, ..Service::default() }, Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     for _ in 0..100 {
         // Once the service has closed, the kernel may refuse the rest; the response must still come.
@@ -231,9 +229,8 @@ fn unread_input_does_not_destroy_the_last_response() {
 }
 
 /// Bug-catalogue B11: bytes that have left the kernel are offered again without a new event.
-#[test]
-fn resuming_offers_the_bytes_that_were_not_consumed() {
-    let running = start(Service { pause_at_first: true, ..Service::default() }, Config::default());
+fn resuming_offers_the_bytes_that_were_not_consumed<S: Syscalls + Default>() {
+    let running = start::<S>(Service { pause_at_first: true, ..Service::default() }, Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.write_all(b"kept").expect("open");
     running.order(Order::Resume);
@@ -244,10 +241,11 @@ fn resuming_offers_the_bytes_that_were_not_consumed() {
     running.finish();
 }
 
-#[test]
-fn unconsumed_bytes_stay_contiguous_until_a_whole_line_is_there() {
-    let running =
-        start(Service { lines: true, ..Service::default() }, Config { read_bytes: 3, ..Config::default() });
+fn unconsumed_bytes_stay_contiguous_until_a_whole_line_is_there<S: Syscalls + Default>() {
+    let running = start::<S>(
+        Service { lines: true, ..Service::default() },
+        Config { read_bytes: 3, ..Config::default() },
+    );
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.set_nodelay(true).expect("open");
     for piece in [&b"first li"[..], b"ne\nsecond\nthi", b"rd\ncut"] {
@@ -267,10 +265,9 @@ fn unconsumed_bytes_stay_contiguous_until_a_whole_line_is_there() {
     assert!(log.contains(&Event::Ended { unconsumed: 3 }), "{log:?}");
 }
 
-#[test]
-fn reading_pauses_while_the_output_queue_is_above_its_mark_and_goes_on_below() {
+fn reading_pauses_while_the_output_queue_is_above_its_mark_and_goes_on_below<S: Syscalls + Default>() {
     let config = Config { queue_bytes_high: 4096, queue_bytes_low: 0, ..Config::default() };
-    let running = start(Service::default(), config);
+    let running = start::<S>(Service::default(), config);
     let mut writer = TcpStream::connect(running.address).expect("listening");
     let mut reader = writer.try_clone().expect("a second handle");
     let length = 30 << 20;
@@ -299,10 +296,9 @@ fn reading_pauses_while_the_output_queue_is_above_its_mark_and_goes_on_below() {
     }
 }
 
-#[test]
-fn connecting_out_delivers_what_was_written_before_the_connection_was_open() {
+fn connecting_out_delivers_what_was_written_before_the_connection_was_open<S: Syscalls + Default>() {
     let peer = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let running = start(Service { lines: true, ..Service::default() }, Config::default());
+    let running = start::<S>(Service { lines: true, ..Service::default() }, Config::default());
     running.order(Order::Connect(peer.local_addr().expect("bound"), 5));
     let (mut stream, _) = peer.accept().expect("a connection");
     let mut line = [0; 6];
@@ -317,17 +313,15 @@ fn connecting_out_delivers_what_was_written_before_the_connection_was_open() {
 }
 
 /// Bug-catalogue B42, B43: a refused connect is reported once, with its error, and nothing is left of it.
-#[test]
-fn a_refused_connect_is_reported_once() {
+fn a_refused_connect_is_reported_once<S: Syscalls + Default>() {
     let dead = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
-    let running = start(Service::default(), Config::default());
+    let running = start::<S>(Service::default(), Config::default());
     running.order(Order::Connect(dead, 9));
     assert_eq!(running.finish().len(), 1, "either refused or, if the stop came first, given up");
 }
 
-#[test]
-fn an_abort_reaches_the_peer_as_a_reset() {
-    let running = start(Service::default(), Config::default());
+fn an_abort_reaches_the_peer_as_a_reset<S: Syscalls + Default>() {
+    let running = start::<S>(Service::default(), Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.write_all(b"x").expect("open");
     let mut byte = [0];
@@ -339,11 +333,10 @@ fn an_abort_reaches_the_peer_as_a_reset() {
 }
 
 /// After the peer's end nothing is read any more, so a reset that follows must be noticed in another way.
-#[test]
-fn a_reset_after_the_peers_end_closes_a_connection_that_was_kept() {
+fn a_reset_after_the_peers_end_closes_a_connection_that_was_kept<S: Syscalls + Default>() {
     let (closes, closed) = std::sync::mpsc::channel();
     let service = Service { stay_at_end: true, closes: Some(closes), ..Service::default() };
-    let running = start(service, Config::default());
+    let running = start::<S>(service, Config::default());
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.write_all(b"hello").expect("open");
     client.shutdown(Shutdown::Write).expect("open");
@@ -355,9 +348,8 @@ fn a_reset_after_the_peers_end_closes_a_connection_that_was_kept() {
     running.finish();
 }
 
-#[test]
-fn a_shared_buffer_is_sent_whole() {
-    let running = start(Service::default(), Config { write_bytes_max: 1000, ..Config::default() });
+fn a_shared_buffer_is_sent_whole<S: Syscalls + Default>() {
+    let running = start::<S>(Service::default(), Config { write_bytes_max: 1000, ..Config::default() });
     let mut client = TcpStream::connect(running.address).expect("listening");
     client.write_all(b"x").expect("open");
     let mut byte = [0];
@@ -373,8 +365,7 @@ fn a_shared_buffer_is_sent_whole() {
     running.finish();
 }
 
-#[test]
-fn messages_from_many_threads_all_arrive() {
+fn messages_from_many_threads_all_arrive<S: Syscalls + Default>() {
     struct Count(u64);
     impl Handler for Count {
         type Connection = ();
@@ -391,7 +382,7 @@ fn messages_from_many_threads_all_arrive() {
         }
     }
     let config = Config { mailbox_messages_max: 64, messages_per_turn: 7, ..Config::default() };
-    let mut reactor = Reactor::new(System::new(), config, Count(0)).expect("descriptors");
+    let mut reactor = Reactor::new(S::default(), config, Count(0)).expect("descriptors");
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let sender = reactor.sender();
@@ -413,9 +404,8 @@ fn messages_from_many_threads_all_arrive() {
     assert_eq!(reactor.handler().0, 40_000);
 }
 
-#[test]
-fn a_stop_finishes_connections_and_reports_each() {
-    let running = start(Service { greeting: 1 << 20, ..Service::default() }, Config::default());
+fn a_stop_finishes_connections_and_reports_each<S: Syscalls + Default>() {
+    let running = start::<S>(Service { greeting: 1 << 20, ..Service::default() }, Config::default());
     let mut clients: Vec<TcpStream> =
         (0..10).map(|_| TcpStream::connect(running.address).expect("listening")).collect();
     let mut first = [0; 1];
@@ -431,12 +421,53 @@ fn a_stop_finishes_connections_and_reports_each() {
     assert_eq!(log.iter().filter(|event| **event == Event::Closed(CloseReason::Finished)).count(), 10);
 }
 
-#[test]
-fn the_port_in_use_is_said_at_once() {
+fn the_port_in_use_is_said_at_once<S: Syscalls + Default>() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let mut reactor =
-        Reactor::new(System::new(), Config::default(), Service::default()).expect("descriptors");
+    let mut reactor = Reactor::new(S::default(), Config::default(), Service::default()).expect("descriptors");
     let address = taken.local_addr().expect("bound");
     assert_eq!(reactor.listen(address, &ListenOptions::default(), 0), Err(Errno::EADDRINUSE));
     assert_eq!(reactor.live(), 0);
+}
+
+/// Each case as a test, on the system's own kernel and with `libkqueue`.
+macro_rules! cases {
+    ($($name:ident)*) => {
+        mod own_kernel {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name::<reactor::sys::System>();
+                }
+            )*
+        }
+
+        #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+        mod over_libkqueue {
+            $(
+                #[test]
+                fn $name() {
+                    if tests::libkqueue::is_here(stringify!($name)) {
+                        super::$name::<reactor::sys::LibkqueueSystem>();
+                    }
+                }
+            )*
+        }
+    };
+}
+
+cases! {
+    bytes_come_back_and_a_half_close_ends_the_connection_in_order
+    bytes_queued_at_close_arrive_complete
+    unread_input_does_not_destroy_the_last_response
+    resuming_offers_the_bytes_that_were_not_consumed
+    unconsumed_bytes_stay_contiguous_until_a_whole_line_is_there
+    reading_pauses_while_the_output_queue_is_above_its_mark_and_goes_on_below
+    connecting_out_delivers_what_was_written_before_the_connection_was_open
+    a_refused_connect_is_reported_once
+    an_abort_reaches_the_peer_as_a_reset
+    a_reset_after_the_peers_end_closes_a_connection_that_was_kept
+    a_shared_buffer_is_sent_whole
+    messages_from_many_threads_all_arrive
+    a_stop_finishes_connections_and_reports_each
+    the_port_in_use_is_said_at_once
 }

@@ -16,12 +16,12 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use libc as host;
-use libc::c_int;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::libkqueue as host;
@@ -57,7 +57,7 @@ type HostFlags = u32;
 
 /// The type that the host gives to the lengths of the two lists.
 #[cfg(not(target_os = "netbsd"))]
-type HostLength = c_int;
+type HostLength = libc::c_int;
 #[cfg(target_os = "netbsd")]
 type HostLength = usize;
 
@@ -70,9 +70,6 @@ type HostLength = usize;
 pub struct System {
     changes: HostList,
     events: HostList,
-    /// The kqueues made here; see [`System::forget`].
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    kqueues: Vec<Fd>,
 }
 
 impl System {
@@ -80,12 +77,7 @@ impl System {
     ///
     /// References: kqueue(2).
     pub const fn new() -> System {
-        System {
-            changes: HostList(Vec::new()),
-            events: HostList(Vec::new()),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            kqueues: Vec::new(),
-        }
+        System { changes: HostList(Vec::new()), events: HostList(Vec::new()) }
     }
 
     /// Raises this process's soft limit on open descriptors to `wanted`, or to the hard limit where that is lower; never
@@ -97,21 +89,6 @@ impl System {
     /// References: setrlimit(2).
     pub fn raise_descriptor_limit(&mut self, wanted: u64) -> Result<u64, Errno> {
         posix::raise_descriptor_limit(wanted)
-    }
-
-    /// Removes the knotes of a descriptor that is about to be closed, which a real kernel does on its own
-    /// (kernel-semantics K37) and `libkqueue` cannot.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn forget(&mut self, fd: Fd) {
-        self.kqueues.retain(|kqueue| *kqueue != fd);
-        let Ok(ident) = u64::try_from(fd.as_raw()) else { return };
-        for kqueue in self.kqueues.clone() {
-            for filter in [Filter::Read, Filter::Write] {
-                let change = Kevent { ident, filter, flags: KeventFlags::DELETE, ..Kevent::EMPTY };
-                // ENOENT where there was none.
-                let _ = self.kevent(kqueue, &[change], &mut [], None);
-            }
-        }
     }
 }
 
@@ -131,22 +108,11 @@ impl std::fmt::Debug for HostList {
 impl Syscalls for System {
     socket_calls!();
 
-    #[inline]
-    fn close(&mut self, fd: Fd) -> Result<(), Errno> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        self.forget(fd);
-        posix::close(fd)
-    }
-
     fn readiness(&self) -> Readiness {
         Readiness::Kqueue
     }
 
     fn kqueue(&mut self) -> Result<Fd, Errno> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if host::missing().is_some() {
-            return Err(Errno::Unsupported);
-        }
         // SAFETY: takes nothing.
         let kqueue = check_fd(unsafe { host::kqueue() })?;
         // A child of fork has no kqueue of its parent's (kernel-semantics K14), so nothing leaks in between.
@@ -157,8 +123,6 @@ impl Syscalls for System {
             let _ = posix::close(kqueue);
             return Err(error);
         }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        self.kqueues.push(kqueue);
         Ok(kqueue)
     }
 
@@ -208,7 +172,7 @@ impl Syscalls for System {
     fn waker(&mut self, target: WakeTarget) -> Result<Arc<dyn Wake>, Errno> {
         match target {
             WakeTarget::UserEvent { kqueue, ident, udata } => {
-                Ok(Arc::new(UserEventWaker { copy: WakeDescriptor::of(kqueue)?, ident, udata }))
+                Ok(Arc::new(UserEventWaker { copy: posix::duplicate(kqueue)?, ident, udata }))
             }
             WakeTarget::Eventfd(_) => Err(Errno::Unsupported),
         }
@@ -219,43 +183,9 @@ impl Syscalls for System {
 /// the loop has closed its.
 #[derive(Debug)]
 struct UserEventWaker {
-    copy: WakeDescriptor,
+    copy: OwnedFd,
     ident: u64,
     udata: u64,
-}
-
-/// The waker's own descriptor of the kqueue.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-#[derive(Debug)]
-struct WakeDescriptor(std::os::fd::OwnedFd);
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-impl WakeDescriptor {
-    fn of(kqueue: Fd) -> Result<WakeDescriptor, Errno> {
-        posix::duplicate(kqueue).map(WakeDescriptor)
-    }
-
-    fn as_raw(&self) -> c_int {
-        use std::os::fd::AsRawFd as _;
-        self.0.as_raw_fd()
-    }
-}
-
-/// The loop's own descriptor: `libkqueue` knows a kqueue by its number, so a duplicate would reach nothing. Waking after
-/// the loop is gone may reach a later kqueue here, which a real kernel rules out.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[derive(Debug)]
-struct WakeDescriptor(Fd);
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-impl WakeDescriptor {
-    fn of(kqueue: Fd) -> Result<WakeDescriptor, Errno> {
-        Ok(WakeDescriptor(kqueue))
-    }
-
-    fn as_raw(&self) -> c_int {
-        self.0.as_raw()
-    }
 }
 
 impl Wake for UserEventWaker {
@@ -270,7 +200,7 @@ impl Wake for UserEventWaker {
         });
         // SAFETY: one entry to read, no room to write, no timeout.
         let answer = unsafe {
-            host::kevent(self.copy.as_raw(), &raw const change, 1, ptr::null_mut(), 0, ptr::null())
+            host::kevent(self.copy.as_raw_fd(), &raw const change, 1, ptr::null_mut(), 0, ptr::null())
         };
         // ENOENT: the loop has removed the knote, because it is going away.
         debug_assert!(

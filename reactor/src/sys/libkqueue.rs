@@ -1,18 +1,22 @@
 //! What `libkqueue`, a C library that emulates `kqueue(2)` on Linux, declares in its `sys/event.h`; for tests.
 //!
-//! It stands in for the `libc` crate in `bsd`, under the same names. The library is loaded when it is first needed, from where the dynamic linker looks
-//! (`LD_LIBRARY_PATH=DIR` where it is not installed), so that programs are built and run without it; [`missing`] says whether it is there. What it does not do as a kernel does is
-//! made up for: here the treatment of the change list, there, under `cfg`, that it does not notice a close and knows a
-//! kqueue by its number only.
+//! It stands in for the `libc` crate in `bsd`, under the same names. The library is loaded when it is first needed, from
+//! where the dynamic linker looks (`LD_LIBRARY_PATH=DIR` where it is not installed), so that programs are built and run
+//! without it; [`missing`] says whether it is there. What it does not do as a kernel does is made up for: the treatment of
+//! the change list here, the rest in `system`.
 
 #![allow(unsafe_code, reason = "calls of a C library")]
 #![allow(non_camel_case_types, reason = "the names of C")]
+
+mod system;
 
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
 
 use libc::{c_char, c_int, c_void, timespec};
+
+pub use system::LibkqueueSystem;
 
 /// `struct kevent`.
 #[derive(Copy, Clone, Debug)]
@@ -131,6 +135,40 @@ pub unsafe fn library_kevent(
     unsafe { (library.kevent)(kqueue, changes, changes_length, events, events_length, timeout) }
 }
 
+/// One change; its error number, 0 where it was applied.
+///
+/// The library refuses to add a filter of a socket again unless EV_CLEAR is asked for, and sets no error number then.
+/// When it does accept that, it takes the new word and EV_DISPATCH, and leaves the mode as it was: what a kernel does at
+/// any re-add (kernel-semantics K2).
+fn apply(kqueue: c_int, entry: kevent) -> c_int {
+    let call = |entry: &kevent| -> c_int {
+        // SAFETY: the place of this thread's errno is live.
+        unsafe { *errno_place() = 0 };
+        // SAFETY: one entry to read, no room to write, no timeout.
+        let answer = unsafe { library_kevent(kqueue, entry, 1, ptr::null_mut(), 0, ptr::null()) };
+        if answer >= 0 {
+            return 0;
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            None | Some(0) => UNSAID,
+            Some(number) => number,
+        }
+    };
+    let number = call(&entry);
+    if number == UNSAID && entry.flags & EV_ADD != 0 {
+        return call(&kevent { flags: entry.flags | EV_CLEAR, ..entry });
+    }
+    number
+}
+
+/// The error of a call that failed and left no error number.
+const UNSAID: c_int = libc::EIO;
+
+#[cfg(target_os = "android")]
+use libc::__errno as errno_place;
+#[cfg(target_os = "linux")]
+use libc::__errno_location as errno_place;
+
 /// `kevent`, with the change list as kernels treat it: when a change has made an entry, the call returns just those and
 /// does not wait (kernel-semantics K16, K17). The library waits then, and loses the entries if the wait times out.
 ///
@@ -150,15 +188,18 @@ pub(super) unsafe fn kevent(
         let mut entry = unsafe { changes.add(at).read() };
         let receipt = entry.flags & EV_RECEIPT != 0;
         entry.flags &= !EV_RECEIPT;
-        // SAFETY: one entry to read, no room to write, no timeout.
-        let answer = unsafe { library_kevent(kqueue, &raw const entry, 1, ptr::null_mut(), 0, ptr::null()) };
-        if answer == 0 && !receipt {
+        let number = apply(kqueue, entry);
+        if number == 0 && !receipt {
             continue;
         }
         if stored == events_length {
-            return if answer < 0 { -1 } else { stored };
+            if number == 0 {
+                return stored;
+            }
+            // SAFETY: the place of this thread's errno is live.
+            unsafe { *errno_place() = number };
+            return -1;
         }
-        let number = if answer < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
         entry.flags |= EV_ERROR;
         entry.data = number as isize;
         // SAFETY: `stored` is below the length of the event list, as has just been checked.

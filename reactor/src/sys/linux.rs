@@ -68,11 +68,6 @@ impl System {
 impl Syscalls for System {
     socket_calls!();
 
-    #[inline]
-    fn close(&mut self, fd: Fd) -> Result<(), Errno> {
-        posix::close(fd)
-    }
-
     fn readiness(&self) -> Readiness {
         Readiness::Epoll
     }

@@ -15,8 +15,7 @@ use libc::{c_int, c_void, socklen_t};
 use super::{Accepted, Congestion, Errno, Family, Fd, Shutdown, SocketOption};
 use crate::time::Instant;
 
-/// Writes the methods of [`Syscalls`](super::Syscalls) that every Unix has in common into an `impl` block: all but
-/// `close`, on which an emulated kqueue has work to do.
+/// Writes the methods of [`Syscalls`](super::Syscalls) that every Unix has in common into an `impl` block.
 macro_rules! socket_calls {
     () => {
         #[inline]
@@ -74,6 +73,11 @@ macro_rules! socket_calls {
 
         fn shutdown(&mut self, fd: Fd, how: Shutdown) -> Result<(), Errno> {
             posix::shutdown(fd, how)
+        }
+
+        #[inline]
+        fn close(&mut self, fd: Fd) -> Result<(), Errno> {
+            posix::close(fd)
         }
     };
 }

@@ -329,9 +329,12 @@ catalogue! {
         kernels: LINUX,
         strength: RARELY,
     }
+    // Also on a non-blocking socket: recv and send first take the lock of the socket buffer (`sblock` of FreeBSD and macOS),
+    // and while another thread of the process holds it they wait interruptibly. O_NONBLOCK does not change that, MSG_DONTWAIT would.
+    // Linux waits for its lock without looking at signals, and accept takes no such lock (T44).
     InterruptedCalls {
         name: "interrupted-calls",
-        does: "recv, send or accept is interrupted by a signal before it has done anything.",
+        does: "recv or send is interrupted by a signal while it waits for the buffer that another thread has locked (sblock).",
         because: "N6, B45",
         domain: WaitFaults,
         kernels: BSD,

@@ -18,6 +18,12 @@ impl File {
         self.bytes.len().saturating_sub(self.offset)
     }
 
+    /// From the offset to the end; negative where the offset is behind the end.
+    pub(crate) fn to_end(&self) -> i64 {
+        let place = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        place(self.bytes.len()) - place(self.offset)
+    }
+
     /// What follows the offset, at most `length` bytes.
     fn next(&self, length: usize) -> &[u8] {
         let rest = self.bytes.get(self.offset..).unwrap_or(&[]);

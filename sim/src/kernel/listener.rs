@@ -14,6 +14,7 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
+use crate::work::WorkCount;
 use crate::world::{Details, World};
 
 /// What listen(2) adds to a socket.
@@ -154,9 +155,6 @@ impl World {
             return Err(Errno::EAGAIN);
         }
         self.progress(thread);
-        if self.fault_under(kernel, FaultKind::InterruptedCalls, id) {
-            return Err(Errno::EINTR);
-        }
         if self.fault_under(kernel, FaultKind::AcceptRefusals, id) {
             return Err(Errno::EPERM);
         }
@@ -201,6 +199,12 @@ impl World {
         let listener = self.object(thread, fd)?;
         if bad_flags {
             return Err(Errno::EINVAL);
+        }
+        let listens = matches!(listener, Object::Socket(id) if self.sockets[id].listener.is_some());
+        let full = self.process_of(thread).lowest_free(&WorkCount::default()).is_none();
+        // Linux reserves the number before it looks what the descriptor is (T35; found by generated scripts).
+        if !listens && full && self.kernel_of(thread) == Kernel::Linux {
+            return Err(Errno::EMFILE);
         }
         let accepted = self.accept(thread, fd)?.fd;
         let inherits = self.kernel_of(thread) == Kernel::Macos;

@@ -25,6 +25,17 @@ use crate::world::{SharedWorld, World};
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Killed;
 
+/// What ended a time that a script's blocking call has let pass.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Passed {
+    /// Something has happened.
+    Event,
+    /// The signal came that the script has ordered.
+    Alarm,
+    /// Nothing is ever going to happen.
+    Nothing,
+}
+
 /// The answer to a call of a process that is dead, made while its loop is dropped. Nobody acts on it, and no trace shows it.
 const DEAD: Errno = Errno::EBADF;
 
@@ -256,8 +267,14 @@ impl Syscalls for SimSyscalls {
             let result = self.call(CallKind::Connect, fd.as_raw(), arguments, carry_out, nothing);
             let under_way = matches!(result, Err(Errno::EINPROGRESS | Errno::EALREADY));
             // Only scripts have descriptors in blocking mode: they wait for the end of the attempt.
-            if !under_way || !self.is_blocking(fd) || !self.pass_to_next_event() {
+            if !under_way || !self.is_blocking(fd) {
                 return result;
+            }
+            match self.pass_to_next_event() {
+                Passed::Event => {}
+                // The attempt goes on by itself (T27).
+                Passed::Alarm => return Err(Errno::EINTR),
+                Passed::Nothing => return result,
             }
         }
     }
@@ -306,7 +323,12 @@ impl Syscalls for SimSyscalls {
     fn close(&mut self, fd: Fd) -> Result<(), Errno> {
         let carry_out = |world: &mut World, thread| world.close(thread, fd);
         let result = self.call(CallKind::Close, fd.as_raw(), [0; 2], carry_out, nothing);
-        while !self.world.has_lingered() && self.pass_to_next_event() {}
+        while !self.world.has_lingered() {
+            if self.pass_to_next_event() != Passed::Event {
+                // A signal ends the wait; the descriptor is gone since its beginning (T79).
+                self.world.borrow_mut().lingering = None;
+            }
+        }
         result
     }
 
@@ -467,12 +489,26 @@ impl SimSyscalls {
         object.is_some_and(|object| world.descriptions.is_blocking(object))
     }
 
-    /// Lets time pass until something has happened; false if nothing is ever going to.
-    pub(crate) fn pass_to_next_event(&self) -> bool {
-        let Some(next) = self.world.borrow().next_event_time() else { return false };
+    /// Lets time pass until something has happened.
+    pub(crate) fn pass_to_next_event(&self) -> Passed {
+        let mut world = self.world.borrow_mut();
+        let now = world.threads[self.thread.0 as usize].local;
+        // A signal that came while nothing waited has found nothing to end.
+        world.alarm = world.alarm.filter(|&alarm| alarm > now);
+        let (event, alarm) = (world.next_event_time(), world.alarm);
+        let (next, passed) = match (event, alarm) {
+            (Some(event), Some(alarm)) if event <= alarm => (event, Passed::Event),
+            (_, Some(alarm)) => (alarm, Passed::Alarm),
+            (Some(event), None) => (event, Passed::Event),
+            (None, None) => return Passed::Nothing,
+        };
+        if passed == Passed::Alarm {
+            world.alarm = None;
+        }
+        drop(world);
         self.world.spend_until(self.thread, next);
         drop(self.world.enter(self.thread));
-        true
+        passed
     }
 
     fn leave_at_point(&self, world: &mut RefMut<'_, World>) {

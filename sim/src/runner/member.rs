@@ -35,6 +35,14 @@ struct WorldWitness {
 }
 
 impl Witness for WorldWitness {
+    fn unread_bytes(&self, fd: Fd) -> u64 {
+        let world = self.world.borrow();
+        match world.processes[self.process.0 as usize].get(fd) {
+            Some(Object::Socket(socket)) => world.readable(socket),
+            _ => 0,
+        }
+    }
+
     fn excuses(&self, fd: Fd) -> bool {
         let world = self.world.borrow();
         let Some(Object::Socket(socket)) = world.processes[self.process.0 as usize].get(fd) else {
@@ -248,9 +256,7 @@ impl<P: Party> Member<P> {
             let now = ctx.now();
             let facts = TurnFacts { now, timer_budget_ended, asleep, wait_rounding_ns, tick_ns };
             audited.party_mut().after_turn(facts);
-            if !timer_budget_ended {
-                audited.check_closes(ctx);
-            }
+            audited.check_closes(ctx, !timer_budget_ended);
         });
         if let Some(breach) = self.reactor.handler().breach() {
             return Err(breach.clone());

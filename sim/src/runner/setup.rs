@@ -112,6 +112,11 @@ impl Setup {
             (_, Weather::Tiny) => 3,
             _ => 5,
         };
+        // Shorter than a slow reader takes for all of it, and longer than it rests between two sips.
+        let drain_ns = [30 * SECOND, 100 * MILLISECOND, 30 * MILLISECOND][draw("drain", 3)];
+        if workload == WorkloadKind::Echo {
+            service.drain_ns = drain_ns;
+        }
         if workload == WorkloadKind::Cluster {
             service.connections_max = service.connections_max.max(64);
         }

@@ -12,6 +12,7 @@ use reactor::sys::{Errno, Fd, Syscalls, System};
 
 use super::probe::{Answer, MessageFlags, PollEntry, Probe, SocketKind, Ticket, WideKevent, WideOption};
 
+mod alarm;
 mod descriptor;
 mod grant;
 #[cfg(feature = "libkqueue")]
@@ -26,6 +27,7 @@ mod socket;
 mod timer;
 mod transfer;
 
+use alarm::Alarm;
 use descriptor::DescriptorLimit;
 pub(super) use grant::missing;
 pub(super) use namespace::apart;
@@ -48,6 +50,8 @@ pub struct Live {
     /// By the number in the ticket; `None` once finished.
     sleepers: Vec<Option<Sleeper>>,
     limit: DescriptorLimit,
+    /// Before the handlers, which it needs.
+    alarm: Option<Alarm>,
     handlers: Handlers,
     /// Whether kqueues are there, through the library.
     has_kqueue: bool,
@@ -66,6 +70,7 @@ impl Live {
             open: BTreeSet::new(),
             sleepers: Vec::new(),
             limit: DescriptorLimit::now()?,
+            alarm: None,
             handlers: Handlers::install()?,
             has_kqueue: false,
             _turn: turn,
@@ -359,6 +364,16 @@ impl Probe for Live {
 
     fn raise_ignored(&mut self) -> Answer<()> {
         signal::raise_ignored()
+    }
+
+    fn set_alarm(&mut self, after_ns: u64) -> Answer<()> {
+        self.alarm = None;
+        self.alarm = Some(Alarm::set(after_ns)?);
+        Ok(())
+    }
+
+    fn send_to(&mut self, fd: Fd, bytes: &[u8], address: &SocketAddr) -> Answer<usize> {
+        transfer::send_to(fd, bytes, address)
     }
 
     fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {

@@ -267,6 +267,12 @@ pub trait Probe: Syscalls {
     /// Sends the process a signal (SIGUSR1) that it ignores or blocks, for EVFILT_SIGNAL.
     fn raise_ignored(&mut self) -> Answer<()>;
 
+    /// Sends this thread a signal with a handler and without `SA_RESTART` once this time has passed. It ends a call that
+    /// blocks in a socket by then, and nothing else; one that was set before is forgotten.
+    fn set_alarm(&mut self, after_ns: u64) -> Answer<()>;
+    /// `sendto(2)`, without SIGPIPE.
+    fn send_to(&mut self, fd: Fd, bytes: &[u8], address: &SocketAddr) -> Answer<usize>;
+
     /// Sets the range of ephemeral ports of this script's network, both ends included.
     fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {
         let _ = (low, high);

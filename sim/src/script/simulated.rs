@@ -233,6 +233,15 @@ impl Probe for SimSyscalls {
         self.signal_self()
     }
 
+    fn set_alarm(&mut self, after_ns: u64) -> Answer<()> {
+        self.order_alarm(after_ns);
+        Ok(())
+    }
+
+    fn send_to(&mut self, fd: Fd, bytes: &[u8], address: &SocketAddr) -> Answer<usize> {
+        self.send_to_address(fd, bytes, address)
+    }
+
     fn set_ports(&mut self, low: u16, high: u16) -> Answer<()> {
         self.choose_ports_from(low, high)
     }

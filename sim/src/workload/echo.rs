@@ -38,6 +38,9 @@ pub struct ServicePlan {
     pub appetite: Appetite,
     /// How they are sent back.
     pub writing: Writing,
+    /// Whether the end of one stream is the end of all, as when a service is told to go away: those that have been served in
+    /// the same turn, with bytes on their way to the kernel, and those that have not.
+    pub ends_together: bool,
 }
 
 /// One run of `echo`.
@@ -68,7 +71,11 @@ impl Echo {
             retries: 0,
         };
         Echo {
-            service: ServicePlan { appetite: Appetite::Everything, writing: Writing::Copied },
+            service: ServicePlan {
+                appetite: Appetite::Everything,
+                writing: Writing::Copied,
+                ends_together: false,
+            },
             second_hop: false,
             streams: vec![vec![stream]; clients],
             checks: true,
@@ -109,6 +116,7 @@ impl Workload for Echo {
                     Writing::Pieces(7),
                 ],
             ),
+            ends_together: false,
         };
         let second_hop = between(decisions, "second hop", 0, 3) == 3;
         let loops = between(decisions, "loops of clients", 1, 3);
@@ -125,7 +133,8 @@ impl Workload for Echo {
                 stream.think_ns = 0;
             }
         }
-        Echo { service, second_hop, streams, checks: true }
+        let ends_together = between(decisions, "all end together", 0, 7) == 7;
+        Echo { service: ServicePlan { ends_together, ..service }, second_hop, streams, checks: true }
     }
 
     fn services(&self) -> usize {

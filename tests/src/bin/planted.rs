@@ -3,10 +3,15 @@
 //! A bug is a patch in `tests/planted/`. The copy lives under `target/planted/`, the working tree is never touched. A bug
 //! counts as found when a sweep of at most `--runs` runs fails and its first failure names an oracle that the table below
 //! expects of it.
+//!
+//! With `--seconds` the time is bounded however long the table grows: the first bug changes with the commit, so that
+//! successive changes try all of them, and a bug that was not reached is called that and never found.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use tests::planted::{BUGS, Bug};
 
@@ -20,32 +25,39 @@ Arguments:
 
 Options:
   --runs N      at most this many runs for each bug (default 5000)
+  --seconds N   begin no further bug after so many seconds in all, building included; the first bug is chosen by the
+                commit, and those not reached are reported as not tried (default: try all, in the table's order)
   --list        name the bugs, what each breaks and the oracles expected, and stop
   --json        one object for each bug instead of the table
   --help        this text
 
-Exit status: 0 when every bug was found and rightly named, 1 when one was not, 2 for bad usage, 7 when a copy,
-patch or build failed.
+Exit status: 0 when every bug that was tried was found and rightly named, 1 when one was not, or when fewer than three
+were tried of those asked for, 2 for bad usage, 7 when a copy, patch or build failed.
 ";
+
+/// With fewer bugs tried than this, of those asked for, nothing has been shown.
+const TRIED_MIN: usize = 3;
 
 struct Options {
     bugs: Vec<&'static Bug>,
     runs: u32,
+    time: Option<Duration>,
     list: bool,
     json: bool,
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { bugs: Vec::new(), runs: 5000, list: false, json: false };
+    let mut options = Options { bugs: Vec::new(), runs: 5000, time: None, list: false, json: false };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--help" | "-h" => return Ok(None),
             "--list" => options.list = true,
             "--json" => options.json = true,
-            "--runs" => {
-                let value = arguments.next().ok_or("--runs needs a number")?;
-                options.runs = value.parse().map_err(|_| format!("--runs {value}: not a number"))?;
+            "--runs" => options.runs = number("--runs", arguments.next())?,
+            "--seconds" => {
+                let seconds = number("--seconds", arguments.next())?;
+                options.time = Some(Duration::from_secs(seconds.into()));
             }
             id => {
                 let known = BUGS.iter().find(|bug| bug.id.eq_ignore_ascii_case(id));
@@ -60,6 +72,11 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
         options.bugs = BUGS.iter().collect();
     }
     Ok(Some(options))
+}
+
+fn number(option: &str, value: Option<String>) -> Result<u32, String> {
+    let value = value.ok_or_else(|| format!("{option} needs a number"))?;
+    value.parse().map_err(|_| format!("{option} {value}: not a number"))
 }
 
 /// What a sweep over one planted bug found.
@@ -92,8 +109,25 @@ fn main() -> ExitCode {
         .parent()
         .expect("the package lies in the workspace")
         .to_path_buf();
-    let mut missed = 0;
-    for bug in &options.bugs {
+    let is_over = watch(options.time);
+    let mut bugs = options.bugs.clone();
+    if options.time.is_some() {
+        let first = match first_of(&root, bugs.len()) {
+            Ok(first) => first,
+            Err(problem) => {
+                eprintln!("planted: {problem}");
+                return ExitCode::from(7);
+            }
+        };
+        bugs.rotate_left(first);
+    }
+    let (mut missed, mut tried) = (0, 0);
+    for bug in &bugs {
+        if is_over() {
+            println!("{}", not_tried(bug, options.json));
+            continue;
+        }
+        tried += 1;
         let finding = match find(&root, bug, options.runs) {
             Ok(finding) => finding,
             Err(problem) => {
@@ -103,14 +137,48 @@ fn main() -> ExitCode {
         };
         let right =
             finding.as_ref().is_some_and(|finding| bug.invariants.contains(&finding.invariant.as_str()));
-        missed += u32::from(!right);
+        missed += usize::from(!right);
         println!("{}", line(bug, finding.as_ref(), right, options.json));
     }
-    let total = options.bugs.len();
     if !options.json {
-        println!("{} of {total} planted bugs found and rightly named", total - missed as usize);
+        println!("{} of {tried} planted bugs found and rightly named", tried - missed);
+        if tried < bugs.len() {
+            println!("{} were not tried: the time was over", bugs.len() - tried);
+        }
     }
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let enough = tried >= TRIED_MIN.min(bugs.len());
+    if !enough {
+        eprintln!("planted: only {tried} tried within the time, where at least {TRIED_MIN} have to be");
+    }
+    if missed == 0 && enough { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Answers whether so much time has passed since now.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it bounds builds and sweeps, and is outside of every run"
+)]
+fn watch(time: Option<Duration>) -> impl Fn() -> bool {
+    let begin = std::time::Instant::now();
+    move || time.is_some_and(|time| begin.elapsed() >= time)
+}
+
+/// Which of `count` bugs comes first for the commit that is checked out.
+fn first_of(root: &Path, count: usize) -> Result<usize, String> {
+    let named = run(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root))?;
+    let digits =
+        named.1.get(..15).filter(|_| named.0).ok_or("there is no commit to choose the first bug by")?;
+    let number = u64::from_str_radix(digits, 16).map_err(|error| format!("git rev-parse: {error}"))?;
+    Ok((number % count as u64) as usize)
+}
+
+fn not_tried(bug: &Bug, json: bool) -> String {
+    if json {
+        format!(r#"{{"bug":"{}","tried":false}}"#, bug.id)
+    } else {
+        format!("{:<4} NOT TRIED {}", bug.id, bug.breaks)
+    }
 }
 
 fn line(bug: &Bug, finding: Option<&Finding>, right: bool, json: bool) -> String {
@@ -161,13 +229,15 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
     }
     let target = root.join("target/planted/build");
     let built = run(Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--locked", "-p", "sim"])
+        .args(["build", "--quiet", "--profile", "planted", "--locked", "-p", "sim", "--bin", "sim"])
         .env("CARGO_TARGET_DIR", &target)
+        // A build that keeps no parts would compile the whole simulator for each bug.
+        .env_remove("CARGO_INCREMENTAL")
         .current_dir(&tree))?;
     if !built.0 {
         return Err(format!("the tree with {} does not build:\n{}", patch.display(), built.1));
     }
-    let mut sweep = Command::new(target.join("release/sim"));
+    let mut sweep = Command::new(target.join("planted/sim"));
     sweep.args([
         "run",
         "--json",
@@ -200,7 +270,11 @@ fn copy_tree(root: &Path, tree: &Path) -> Result<(), String> {
     if !listed.0 {
         return Err(format!("git ls-files failed: {}", listed.1));
     }
-    for name in listed.1.split('\0').filter(|name| !name.is_empty()) {
+    let names: BTreeSet<&str> = listed.1.split('\0').filter(|name| !name.is_empty()).collect();
+    if tree.exists() {
+        remove_others(tree, tree, &names)?;
+    }
+    for name in names {
         let (from, to): (PathBuf, PathBuf) = (root.join(name), tree.join(name));
         let bytes = std::fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
         if std::fs::read(&to).is_ok_and(|present| present == bytes) {
@@ -209,6 +283,24 @@ fn copy_tree(root: &Path, tree: &Path) -> Result<(), String> {
         let folder = to.parent().expect("a file lies in a folder");
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         std::fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier state of the working tree has left in the copy: a module with two files does not build.
+fn remove_others(tree: &Path, folder: &Path, names: &BTreeSet<&str>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if entry.file_type().map_err(failed)?.is_dir() {
+            remove_others(tree, &path, names)?;
+            continue;
+        }
+        let name = path.strip_prefix(tree).expect("it lies in the copy");
+        if !name.to_str().is_some_and(|name| names.contains(name)) {
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -113,14 +113,23 @@ impl World {
         object: Object,
         change: &WideKevent,
     ) -> Result<(), Errno> {
+        let kernel = self.kqueues[kqueue].kernel;
         let may = match object {
             Object::Socket(_) => true,
+            // Nobody will read: macOS tells that as an event (K32).
+            Object::PipeWriter(pipe)
+                if change.filter == WideFilter::Write
+                    && kernel == Kernel::Freebsd
+                    && !self.pipes[pipe].has_reader() =>
+            {
+                return Err(Errno::EPIPE);
+            }
             // A kqueue can be read only, and never by itself (K14).
             Object::Kqueue(other) => other != kqueue && change.filter == WideFilter::Read,
             Object::Standard => place_of(change.filter).is_none(),
             Object::PipeReader(_) | Object::PipeWriter(_) | Object::Unix(_) => true,
-            // Files can be read only here; systems differ in the rest (K33).
-            Object::File(_) => change.filter == WideFilter::Read,
+            // FreeBSD has room in every file (K33); what macOS says of WRITE is not modelled.
+            Object::File(_) => change.filter == WideFilter::Read || kernel == Kernel::Freebsd,
             Object::Epoll(_) | Object::Eventfd(_) | Object::Timerfd(_) => false,
         };
         if may {

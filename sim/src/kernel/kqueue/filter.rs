@@ -57,8 +57,14 @@ impl World {
                     let listed = self.kqueues.get(watched).map_or(0, |watched| watched.active.len());
                     (Found { data: i64::from(listed), ..Found::default() }, listed > 0)
                 }
-                Object::PipeReader(_) | Object::PipeWriter(_) | Object::Unix(_) | Object::File(_) => {
+                Object::PipeReader(_) | Object::PipeWriter(_) | Object::Unix(_) => {
                     self.look_at_local(object, asked.filter)
+                }
+                Object::File(_) if asked.filter == WideFilter::Write => (Found::default(), true),
+                Object::File(file) => {
+                    // Also behind the end, where it is negative (K33).
+                    let data = self.files[file].to_end();
+                    (Found { data, ..Found::default() }, data != 0)
                 }
                 Object::Standard | Object::Epoll(_) | Object::Eventfd(_) | Object::Timerfd(_) => {
                     return false;
@@ -69,7 +75,7 @@ impl World {
         fires
     }
 
-    /// Pipes, UNIX streams and files (K32, K33). The end of a pipe that a filter does not concern stays silent until the end.
+    /// Pipes and UNIX streams (K32). The end of a pipe that a filter does not concern stays silent until the end.
     fn look_at_local(&self, object: Object, filter: WideFilter) -> (Found, bool) {
         let reads = filter == WideFilter::Read;
         let (bytes, enough, eof) = match object {
@@ -83,7 +89,6 @@ impl World {
             }
             Object::Unix(unix) if reads => (self.unixes[unix].readable(), 1, self.unixes[unix].is_shut().0),
             Object::Unix(unix) => (self.unixes[unix].room(), 1, self.unixes[unix].is_shut().1),
-            Object::File(file) => (self.files[file].left(), 1, false),
             _ => (0, 1, false),
         };
         let data = i64::try_from(bytes).unwrap_or(i64::MAX);

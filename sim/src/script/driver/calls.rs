@@ -194,6 +194,11 @@ impl<P: Probe> Driver<'_, P> {
                 flags.set(MessageFlags::DONTWAIT, has_word("dontwait"));
                 count(self.probe.send_wide(fd, &bytes, flags))
             }
+            Verb::SendTo => {
+                let (fd, bytes) = (self.descriptor(first)?, Self::bytes(given(1))?);
+                let address = self.address(given(2))?;
+                count(self.probe.send_to(fd, &bytes, &address))
+            }
             Verb::Read => {
                 let (fd, length) = (self.descriptor(first)?, self.small(given(1))?);
                 self.probe.read(fd, length).map(Value::Bytes)
@@ -222,6 +227,10 @@ impl<P: Probe> Driver<'_, P> {
             }
             Verb::PipeSignals => Ok(Value::Number(self.probe.pipe_signals().cast_signed())),
             Verb::Raise => nothing(self.probe.raise_ignored()),
+            Verb::Alarm => {
+                let after_ns = u64::try_from(time(first)?).map_err(|_| "an alarm is not in the past")?;
+                nothing(self.probe.set_alarm(after_ns))
+            }
             Verb::Eventfd => {
                 let initial = self.optional_number(first)?.unwrap_or(0);
                 let initial = u32::try_from(initial).map_err(|_| "the counter is out of range")?;

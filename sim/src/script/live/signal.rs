@@ -1,4 +1,4 @@
-//! Signals: SIGPIPE is counted, SIGUSR2 interrupts a wait, SIGUSR1 is ignored.
+//! Signals: SIGPIPE is counted, SIGUSR2 interrupts a wait, SIGALRM a blocking call, SIGUSR1 is ignored.
 
 #![allow(unsafe_code, reason = "system calls")]
 
@@ -12,6 +12,9 @@ use super::{Answer, check};
 
 /// What interrupts a wait.
 pub(super) const INTERRUPT: c_int = libc::SIGUSR2;
+
+/// What interrupts a blocking call.
+pub(super) const ALARM: c_int = libc::SIGALRM;
 
 /// What the process ignores.
 const IGNORED: c_int = libc::SIGUSR1;
@@ -28,7 +31,7 @@ extern "C" fn nothing(_: c_int) {}
 /// The handlers of a script. Dropping it puts back what was there.
 #[derive(Debug)]
 pub(super) struct Handlers {
-    _before: [Replaced; 3],
+    _before: [Replaced; 4],
 }
 
 impl Handlers {
@@ -39,9 +42,12 @@ impl Handlers {
         Ok(Handlers {
             _before: [
                 // Programs in Rust ignore SIGPIPE, which would hide one.
-                Replaced::replace(libc::SIGPIPE, counting)?,
-                Replaced::replace(INTERRUPT, empty)?,
-                Replaced::replace(IGNORED, libc::SIG_IGN)?,
+                Replaced::replace(libc::SIGPIPE, counting, libc::SA_RESTART)?,
+                // With SA_RESTART: epoll_wait answers EINTR all the same (E44).
+                Replaced::replace(INTERRUPT, empty, libc::SA_RESTART)?,
+                // Without it: calls that block in a socket would begin again.
+                Replaced::replace(ALARM, empty, 0)?,
+                Replaced::replace(IGNORED, libc::SIG_IGN, libc::SA_RESTART)?,
             ],
         })
     }
@@ -64,12 +70,11 @@ impl std::fmt::Debug for Replaced {
 }
 
 impl Replaced {
-    /// With SA_RESTART: epoll_wait answers EINTR all the same (E44).
-    fn replace(signal: c_int, handler: libc::sighandler_t) -> Answer<Replaced> {
+    fn replace(signal: c_int, handler: libc::sighandler_t, flags: c_int) -> Answer<Replaced> {
         // SAFETY: all zeros is a valid sigaction: the default handler, no flags, an empty mask.
         let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
         action.sa_sigaction = handler;
-        action.sa_flags = libc::SA_RESTART;
+        action.sa_flags = flags;
         // SAFETY: both are live; the handler is SIG_IGN or a function of this module that at most adds to an atomic
         // number, which is allowed in a handler.
         check(unsafe { libc::sigaction(signal, &raw const action, &raw mut before) })?;

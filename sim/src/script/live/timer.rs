@@ -12,7 +12,7 @@ use super::{Answer, check, check_fd};
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Nanoseconds as the kernel takes them: the second may be negative, the rest never is.
-fn timespec(ns: i64) -> libc::timespec {
+pub(super) fn timespec(ns: i64) -> libc::timespec {
     libc::timespec { tv_sec: ns.div_euclid(NS_PER_SECOND), tv_nsec: ns.rem_euclid(NS_PER_SECOND) }
 }
 

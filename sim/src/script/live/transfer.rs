@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::mem;
+use std::net::SocketAddr;
 use std::ptr;
 
 use libc::{c_int, c_void};
@@ -48,6 +49,21 @@ pub(super) fn send(fd: Fd, bytes: &[u8], flags: MessageFlags) -> Answer<usize> {
     let flags = flags.bits().cast_signed();
     // SAFETY: the kernel reads at most `bytes.len()` bytes from its start.
     check_count(unsafe { libc::send(fd.as_raw(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+pub(super) fn send_to(fd: Fd, bytes: &[u8], address: &SocketAddr) -> Answer<usize> {
+    let SocketAddr::V4(address) = address else { return Err(Errno::EAFNOSUPPORT) };
+    // SAFETY: all zeros is a valid sockaddr_in.
+    let mut to: libc::sockaddr_in = unsafe { mem::zeroed() };
+    to.sin_family = libc::AF_INET as libc::sa_family_t;
+    to.sin_port = address.port().to_be();
+    to.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`, and `length` bytes of `to`.
+    check_count(unsafe {
+        let to = (&raw const to).cast();
+        libc::sendto(fd.as_raw(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL, to, length)
+    })
 }
 
 pub(super) fn write(fd: Fd, bytes: &[u8]) -> Answer<usize> {

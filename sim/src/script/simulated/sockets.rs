@@ -6,7 +6,7 @@ use reactor::sys::{Errno, Family, Fd, Syscalls};
 
 use crate::kernel::Object;
 use crate::kernel::port::Ports;
-use crate::kernel::syscalls::{SimSyscalls, nothing, number};
+use crate::kernel::syscalls::{Passed, SimSyscalls, nothing, number};
 use crate::script::probe::{Answer, MessageFlags, SocketKind, WideOption};
 use crate::trace::{CallKind, word_of_address};
 use crate::world::World;
@@ -22,8 +22,13 @@ impl SimSyscalls {
         loop {
             let answer = call(self);
             let waits = matches!(answer, Err(Errno::EAGAIN)) && !flags.contains(MessageFlags::DONTWAIT);
-            if !waits || !self.is_blocking(fd) || !self.pass_to_next_event() {
+            if !waits || !self.is_blocking(fd) {
                 return answer;
+            }
+            match self.pass_to_next_event() {
+                Passed::Event => {}
+                Passed::Alarm => return Err(Errno::EINTR),
+                Passed::Nothing => return answer,
             }
         }
     }
@@ -150,6 +155,20 @@ impl SimSyscalls {
             return Ok(Vec::new());
         }
         self.recv_with(fd, length, MessageFlags::empty())
+    }
+
+    /// sendto(2): a stream on Linux does not look at the address (T65). Others are not modelled.
+    pub(super) fn send_to_address(&mut self, fd: Fd, bytes: &[u8], address: &SocketAddr) -> Answer<usize> {
+        if self.kernel().is_bsd() || !address.is_ipv4() {
+            return Err(Errno::Unsupported);
+        }
+        self.send_with(fd, bytes, MessageFlags::NOSIGNAL)
+    }
+
+    pub(super) fn order_alarm(&mut self, after_ns: u64) {
+        let mut world = self.world().enter(self.thread());
+        let now = world.threads[self.thread().0 as usize].local;
+        world.alarm = Some(now.saturating_add(after_ns));
     }
 
     pub(super) fn choose_ports_from(&mut self, low: u16, high: u16) -> Answer<()> {

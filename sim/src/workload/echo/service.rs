@@ -1,5 +1,6 @@
 //! Who echoes, or passes on to who echoes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -82,6 +83,8 @@ pub struct EchoService {
     breach: Option<Breach>,
     messages: u64,
     open: u64,
+    /// Connections from clients that have not ended, where all are to end together.
+    accepted: BTreeSet<Token>,
     /// Connections that were lost before their header had come.
     nameless_losses: u64,
     checks: bool,
@@ -100,6 +103,7 @@ impl EchoService {
             breach: None,
             messages: 0,
             open: 0,
+            accepted: BTreeSet::new(),
             nameless_losses: 0,
             checks,
         }
@@ -180,6 +184,9 @@ impl Handler for EchoService {
     fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, origin: Origin) -> Served {
         self.open += 1;
         let mut given_up = false;
+        if self.plan.ends_together && matches!(origin, Origin::Accepted { .. }) {
+            self.accepted.insert(token);
+        }
         let link = match (origin, self.upstream) {
             (Origin::Accepted { .. }, None) => {
                 self.tally.accepted += 1;
@@ -258,6 +265,11 @@ impl Handler for EchoService {
             ));
         }
         let whole = state.content.is_some_and(|content| state.received == content.length);
+        if self.accepted.remove(&token) {
+            for other in std::mem::take(&mut self.accepted) {
+                ctx.abort(other);
+            }
+        }
         match state.link {
             Link::Echo | Link::Front(_) if !whole => {
                 let (received, of) = (state.received, state.content.map_or(0, |content| content.length));
@@ -298,6 +310,7 @@ impl Handler for EchoService {
     fn on_close(&mut self, ctx: &mut Context<'_>, token: Token, mut state: Served, reason: CloseReason) {
         self.open -= 1;
         self.tally.closed += 1;
+        self.accepted.remove(&token);
         state.excused |= self.excused.take() == Some(token);
         match state.link {
             Link::Echo => {}
