@@ -16,6 +16,8 @@
 //! |---|---|
 //! | how many bytes fill a buffer, or come out of a full one | capacity is accounted in the kernel's overhead (T54): only none or some |
 //! | what frees a part of a full buffer, and when | lumps and delayed acknowledgements decide (T58): a flooded direction is drained completely, and the far end sends nothing before that |
+//! | which end of a connection is woken first when a full buffer is emptied | window updates decide (T58): the next calls take all that the sets have to tell, in any order, so that nothing stays queued in another one |
+//! | what an acknowledgement that is kept back does, when it is due but for a tick | the tick may be near (E21): sleeps are few, and what data carries is compared |
 //! | Nagle against delayed acknowledgements | real time decides (T66): every socket has TCP_NODELAY |
 //! | addresses and ports | drawn by each kernel (T4): only whether there is one |
 //! | what takes longer than a script: SYNs sent again, TIME_WAIT | scripts last milliseconds (T6, T22); hand-written scripts have them |

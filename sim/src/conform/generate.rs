@@ -3,7 +3,7 @@
 use reactor::sys::EpollMask;
 
 use super::call::{Call, Control, Slot};
-use super::rules::FLOOD_BYTES;
+use super::rules::{EVERYTHING, FLOOD_BYTES};
 use super::sketch::{File, Kind, Sketch};
 use crate::decision::{Decisions, Domain, Ratio, Site};
 use crate::script::probe::{EXCLUSIVE, WideOption};
@@ -323,6 +323,11 @@ impl Generator<'_> {
         self.push(Call::Drain { at, exact })?;
         if self.sketch.to_be_acknowledged.is_some() {
             self.push(Call::Set { at, option: WideOption::QuickAck, value: 1 })?;
+        }
+        while let Some(&set) = self.sketch.to_be_harvested.last() {
+            let sets = self.sketch.places(|file| file.kind == Kind::Epoll);
+            let epoll = sets.into_iter().find(|&at| self.sketch.file(at) == Some(set))?;
+            self.push(Call::Wait { epoll, room: EVERYTHING, timeout_ms: 0 })?;
         }
         Some(())
     }

@@ -8,6 +8,8 @@ use crate::script::probe::WideOption;
 const QUEUED_MAX: u32 = 6_000;
 /// More than the buffers of both sides: one such send is cut short.
 pub(super) const FLOOD_BYTES: u32 = 1 << 20;
+/// Room for every registration that a set may have.
+pub(super) const EVERYTHING: u8 = 64;
 
 /// Whether every call of the sequence keeps to the rules, as those of the generator do.
 pub(super) fn all_allowed(calls: &[Call]) -> bool {
@@ -28,8 +30,13 @@ impl Sketch {
         if let Some(file) = self.to_be_drained {
             return matches!(*call, Call::Drain { at, .. } if self.file(at) == Some(file));
         }
+        if let Some(&set) = self.to_be_harvested.last() {
+            return matches!(*call, Call::Wait { epoll, room: EVERYTHING, timeout_ms: 0 } if self.file(epoll) == Some(set));
+        }
         let file = |at: Slot| self.file(at);
         match *call {
+            // It moves acknowledgements, which is only compared where they are forced.
+            Call::Set { option: WideOption::QuickAck, .. } => false,
             Call::Send { at, length, exact } => file(at).is_none_or(|file| {
                 if self.is_flooded(file) {
                     return false;
@@ -144,7 +151,14 @@ impl Sketch {
                     self.to_be_acknowledged = (!exact).then_some(file);
                 }
             }
-            Call::Set { option: WideOption::QuickAck, .. } => self.to_be_acknowledged = None,
+            Call::Set { option: WideOption::QuickAck, .. } => {
+                self.to_be_acknowledged = None;
+                // Which end was woken first is not compared: it must not stay in a ready list.
+                self.to_be_harvested = self.epolls();
+            }
+            Call::Wait { room: EVERYTHING, .. } => {
+                self.to_be_harvested.pop();
+            }
             Call::Write { at, length } => {
                 if let Some(file) = self.file(at) {
                     self.files[file].queued += length;

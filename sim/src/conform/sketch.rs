@@ -81,6 +81,8 @@ pub(super) struct Sketch {
     pub(super) to_be_drained: Option<usize>,
     /// The next call must make this file acknowledge what it has received.
     pub(super) to_be_acknowledged: Option<usize>,
+    /// The next calls must take everything that these sets have to tell, the last one first.
+    pub(super) to_be_harvested: Vec<usize>,
 }
 
 impl Sketch {
@@ -94,6 +96,7 @@ impl Sketch {
             next: 0,
             to_be_drained: None,
             to_be_acknowledged: None,
+            to_be_harvested: Vec::new(),
         }
     }
 
@@ -103,6 +106,15 @@ impl Sketch {
             .filter(|&index| self.places[index].is_some_and(|(file, _)| suits(&self.files[file])))
             .map(|index| Slot(index as u8))
             .collect()
+    }
+
+    /// The open epoll sets.
+    pub(super) fn epolls(&self) -> Vec<usize> {
+        let places = self.places(|file| file.kind == Kind::Epoll);
+        let mut files: Vec<usize> = places.into_iter().filter_map(|at| self.file(at)).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
     }
 
     pub(super) fn file(&self, at: Slot) -> Option<usize> {
@@ -198,6 +210,9 @@ impl Sketch {
     /// The place's number refers to another file from now on.
     pub(super) fn replace(&mut self, onto: Slot, file: usize) {
         if let Some((old, rank)) = self.places[onto.index()] {
+            if self.limit.is_some_and(|limit| rank >= limit) {
+                return;
+            }
             self.places[onto.index()] = Some((file, rank));
             self.files[file].descriptors += 1;
             self.release(old);

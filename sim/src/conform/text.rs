@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::call::{Call, Slot};
+use super::call::{Bits, Call, Slot};
 use super::observation::Observation;
 
 /// The script as a file: `title` is its first comment.
@@ -37,6 +37,10 @@ pub fn script_text(title: &str, calls: &[Call], answers: &[Observation]) -> Stri
                 let count = count.map_or_else(|| ">=1".to_owned(), |count| count.to_string());
                 let _ = write!(text, " -> {count}");
                 let _ = end;
+            }
+            Observation::Events(events) if matches!(call, Call::Bits { .. }) => {
+                let bits = events.first().map_or(0, |&(_, bits)| bits);
+                let _ = write!(text, " -> {}", Bits(bits));
             }
             answer => {
                 let _ = write!(text, " -> {answer}");

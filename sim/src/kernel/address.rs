@@ -48,7 +48,7 @@ fn overlap(one: Ipv4Addr, other: Ipv4Addr) -> bool {
 impl World {
     pub(crate) fn bind(&mut self, thread: u32, fd: Fd, address: SocketAddrV4) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
+        let id = self.tcp_behind(thread, fd)?;
         let host = self.sockets[id].host;
         if self.sockets[id].holds_port || self.sockets[id].state != State::Closed {
             return Err(Errno::EINVAL);

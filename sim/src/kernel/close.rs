@@ -267,6 +267,7 @@ impl World {
         entry.streams[side].cut = true;
         entry.streams[1 - side].settle(now, &self.work);
         let all_acked = entry.streams[1 - side].fin_acked();
+        let finished = entry.streams[1 - side].finished;
         entry.streams[1 - side].cut = true;
         if receiver == NONE {
             return;
@@ -277,7 +278,8 @@ impl World {
         if socket.state == State::Closed || (socket.fin_received && all_acked) {
             return;
         }
-        let piped = socket.fin_received && !socket.send_shut && !bsd;
+        // Its own FIN has not gone out, whatever mark a shutdown before connect has left (T26).
+        let piped = socket.fin_received && !finished && !bsd;
         let error = if piped { Errno::EPIPE } else { Errno::ECONNRESET };
         self.note(|| format!("a reset arrives for connection {connection}"));
         self.end_socket(receiver, Some(error));

@@ -50,7 +50,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 impl World {
     pub(crate) fn connect(&mut self, thread: u32, fd: Fd, to: SocketAddrV4) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
+        let id = self.tcp_behind(thread, fd)?;
         let kernel = self.kernel_of(thread);
         let socket = &self.sockets[id];
         match (socket.state, socket.attempt) {

@@ -14,7 +14,6 @@ use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
-use crate::work::WorkCount;
 use crate::world::{Details, World};
 
 /// What listen(2) adds to a socket.
@@ -45,7 +44,7 @@ fn admitted(kernel: Kernel, backlog: u32) -> u64 {
 impl World {
     pub(crate) fn listen(&mut self, thread: u32, fd: Fd, backlog: u32) -> Result<(), Errno> {
         self.spend(thread, cost::SETTING);
-        let id = self.socket_behind(thread, fd)?;
+        let id = self.tcp_behind(thread, fd)?;
         let limit = admitted(self.kernel_of(thread), backlog);
         if let Some(listener) = &mut self.sockets[id].listener {
             listener.limit = limit;
@@ -117,8 +116,17 @@ impl World {
 
     pub(crate) fn accept(&mut self, thread: u32, fd: Fd) -> Result<Accepted, Errno> {
         self.spend(thread, cost::RECV);
-        let id = self.socket_behind(thread, fd)?;
         let kernel = self.kernel_of(thread);
+        let id = match self.tcp_behind(thread, fd) {
+            Ok(id) if self.sockets[id].listener.is_some() => id,
+            // Linux reserves the number before it looks what the other one stands for (T35).
+            Err(Errno::EBADF) => return Err(Errno::EBADF),
+            _ if kernel == Kernel::Linux => {
+                self.may_create(thread)?;
+                self.tcp_behind(thread, fd)?
+            }
+            other => other?,
+        };
         let Some(listener) = &self.sockets[id].listener else {
             self.violate(
                 "illegal-call",
@@ -190,12 +198,6 @@ impl World {
         let listener = self.object(thread, fd)?;
         if bad_flags {
             return Err(Errno::EINVAL);
-        }
-        let listens = matches!(listener, Object::Socket(id) if self.sockets[id].listener.is_some());
-        let full = self.process_of(thread).lowest_free(&WorkCount::default()).is_none();
-        // Linux reserves the number before it looks what the descriptor is (T35; found by generated scripts).
-        if !listens && full && self.kernel_of(thread) == Kernel::Linux {
-            return Err(Errno::EMFILE);
         }
         let accepted = self.accept(thread, fd)?.fd;
         let inherits = self.kernel_of(thread) == Kernel::Macos;

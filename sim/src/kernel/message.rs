@@ -6,7 +6,8 @@ use std::net::SocketAddrV4;
 use reactor::sys::{Errno, Fd, Shutdown};
 
 use super::socket::State;
-use super::{Kernel, NONE, cost};
+use super::watch::Key;
+use super::{Kernel, NONE, Object, cost};
 use crate::script::probe::MessageFlags;
 use crate::violation::Excuse;
 use crate::world::World;
@@ -119,7 +120,10 @@ impl World {
         }
         let over = self.has_ended(id);
         match self.sockets[id].state {
-            State::Listening => self.stop_listening(id),
+            State::Listening => {
+                self.stop_listening(id);
+                self.wake(Object::Socket(id), Key::Error);
+            }
             State::SynSent => self.give_up(id, Some(Errno::ECONNRESET)),
             State::Connected if over => self.give_up(id, None),
             State::Connected => {

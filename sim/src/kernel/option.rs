@@ -112,8 +112,7 @@ impl World {
                 socket.syn_count = value.unsigned_abs() as u8;
             }
             WideOption::SynCount => return Err(Errno::EINVAL),
-            // Acknowledgements are late only as a fault, and then on their way.
-            WideOption::QuickAck if !kernel.is_bsd() => {}
+            WideOption::QuickAck if !kernel.is_bsd() => self.acknowledge_quickly(id, value != 0),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())

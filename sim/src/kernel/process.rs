@@ -184,6 +184,17 @@ impl World {
         }
     }
 
+    /// The TCP socket behind a descriptor, for a call that UNIX streams refuse: no IPv4 address is one of theirs, and a pair does not
+    /// listen.
+    #[inline]
+    pub(crate) fn tcp_behind(&mut self, thread: u32, fd: Fd) -> Result<u32, Errno> {
+        match self.object(thread, fd)? {
+            Object::Socket(socket) => Ok(socket),
+            Object::Unix(_) => Err(Errno::EINVAL),
+            _ => self.socket_behind(thread, fd),
+        }
+    }
+
     /// Whether a creating call may go on: the descriptor limit, and the rare errors of exhausted systems.
     pub(crate) fn may_create(&mut self, thread: u32) -> Result<(), Errno> {
         let Thread { host, process, .. } = self.threads[thread as usize];

@@ -115,6 +115,10 @@ pub(crate) struct Stream {
     pub(crate) retries: u32,
     /// The receiver answers what it gets, and keeps acknowledgements back to send them along with data (T66).
     pub(crate) interactive: bool,
+    /// The sender has been told that its FIN was acknowledged.
+    pub(crate) fin_told: bool,
+    /// Segments that have arrived since the last acknowledgement was sent, two at most.
+    unacknowledged: u8,
     /// How many segments the receiver still acknowledges at once before it begins to keep acknowledgements back.
     quick_acks: u8,
     /// When an acknowledgement that is kept back reaches the sender; `u64::MAX` for none.
@@ -194,6 +198,7 @@ impl Stream {
     #[cold]
     fn take_delayed_ack(&mut self) {
         self.delayed_ack_at = u64::MAX;
+        self.unacknowledged = 0;
         self.window_told = self.window_told.max(self.read + self.receive_capacity);
         self.acked = self.acked.max(self.arrived);
         self.window_end = self.window_end.max(self.window_told);
@@ -218,17 +223,31 @@ impl Stream {
         self.acks.iter().copied().chain(delayed)
     }
 
-    /// Whether what has just arrived is acknowledged at once: at the start, after more than a full segment, at the end of the
-    /// stream, and where nothing is answered (T58, T66).
+    /// Whether what has just arrived is acknowledged at once: at the start, after more than a full segment, and where nothing is
+    /// answered (T58, T66).
     #[inline]
     pub(crate) fn acknowledges_at_once(&mut self) -> bool {
-        let told = self.acks.last().map_or(self.acked, |ack| ack.acked);
-        if self.finished || self.arrived.saturating_sub(told) > FRAME_BYTES {
+        self.unacknowledged = (self.unacknowledged + 1).min(2);
+        if self.has_a_frame_unacknowledged() {
             return true;
         }
         let quick = self.quick_acks > 0 && !self.interactive;
         self.quick_acks = self.quick_acks.saturating_sub(1);
         quick
+    }
+
+    /// More than a full segment has come since the last acknowledgement.
+    #[inline]
+    pub(crate) fn has_a_frame_unacknowledged(&self) -> bool {
+        let told = self.acks.last().map_or(self.acked, |ack| ack.acked);
+        self.arrived.saturating_sub(told) > FRAME_BYTES
+    }
+
+    /// Whether a read that has taken everything sends the acknowledgement that is kept back: a receiver that answers waits for
+    /// a second segment.
+    #[inline]
+    pub(crate) fn acknowledges_when_drained(&self) -> bool {
+        self.keeps_ack() && self.unacknowledged > u8::from(self.interactive) && self.readable() == 0
     }
 
     /// Keeps an acknowledgement back, until it reaches the sender at this time at the latest.
@@ -248,6 +267,7 @@ impl Stream {
         self.last_ack = at;
         self.unheard = false;
         self.delayed_ack_at = u64::MAX;
+        self.unacknowledged = 0;
         self.window_told = self.window_told.max(self.read + self.receive_capacity);
         let ack = Acknowledgement { at, acked: self.arrived, window_end: self.window_told };
         let full = self.acks.is_full();

@@ -20,13 +20,18 @@ const SEGMENT_BYTES_MAX: u64 = 65_536;
 /// Below this a segment is small, and waits if the socket allows that (T66).
 const SMALL_BYTES: u64 = 1_448;
 const DELAYED_ACK_NS: u64 = 40_000_000;
+/// The tick of the kernel's timers.
+const TICK_NS: u64 = 4_000_000;
 /// sendmsg(2) takes no more segments than this (T64).
 const SEGMENTS_MAX: usize = 1_024;
 
 impl World {
     pub(crate) fn recv(&mut self, thread: u32, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         self.spend(thread, cost::RECV);
-        let id = self.socket_behind(thread, fd)?;
+        let id = match self.object(thread, fd)? {
+            Object::Socket(id) => id,
+            other => return self.recv_elsewhere(thread, fd, other, buffer),
+        };
         let socket = &mut self.sockets[id];
         if socket.state == State::Listening {
             self.violate("illegal-call", ThreadId(thread), format!("recv on {fd:?}, which listens"));
@@ -41,7 +46,7 @@ impl World {
             let stream = &mut entry.streams[incoming];
             if stream.readable() > 0 {
                 let count = stream.read_into(buffer, &mut self.rings);
-                let drained = stream.keeps_ack() && !stream.interactive && stream.readable() == 0;
+                let drained = stream.acknowledges_when_drained();
                 let owes = (stream.owes_window_update() || drained) && !stream.cut;
                 self.spend(thread, cost::RECV_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
                 self.progress(thread);
@@ -86,7 +91,10 @@ impl World {
 
     pub(crate) fn send(&mut self, thread: u32, fd: Fd, segments: &[IoSlice<'_>]) -> Result<usize, Errno> {
         self.spend(thread, cost::SEND);
-        let id = self.socket_behind(thread, fd)?;
+        let id = match self.object(thread, fd)? {
+            Object::Socket(id) => id,
+            other => return self.send_elsewhere(thread, fd, other, segments),
+        };
         if segments.len() > SEGMENTS_MAX {
             return Err(Errno::EMSGSIZE);
         }
@@ -281,8 +289,9 @@ impl World {
         }
         let bsd = self.kernel_at(receiver).is_bsd();
         let socket = &mut self.sockets[receiver];
-        if data && !bsd && socket.receive_shut && socket.send_shut && !socket.fin_received {
-            // Shut both ways and still sent to (T70).
+        let ended = self.connections[connection].streams[1 - side].finished;
+        if data && !bsd && socket.receive_shut && ended && !socket.fin_received {
+            // Shut both ways and still sent to (T70). A shutdown before connect has left its mark, but no FIN (T26).
             self.excuse_connection(connection, Excuse::DataAfterClose);
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
@@ -308,7 +317,11 @@ impl World {
             let address = self.connections[connection].addresses[1 - side];
             self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
         }
-        self.acknowledge_arrival(connection, side);
+        if fin {
+            self.acknowledge_end(connection, side, data);
+        } else {
+            self.acknowledge_arrival(connection, side);
+        }
         if data {
             self.wake(Object::Socket(receiver), Key::In);
         }
@@ -342,12 +355,53 @@ impl World {
             self.acknowledge(connection, side);
             return;
         }
+        self.keep_ack_back(connection, side, DELAYED_ACK_NS);
+    }
+
+    /// The end of a stream has arrived. A Linux receiver that goes on sending keeps its acknowledgement back, to send it along with
+    /// what it may have to say (E21).
+    fn acknowledge_end(&mut self, connection: u32, side: usize, data: bool) {
+        let entry = &mut self.connections[connection];
+        let goes_on = !entry.streams[1 - side].finished;
+        let stream = &mut entry.streams[side];
+        if data {
+            // The segment counts, whoever is told of it.
+            stream.acknowledges_at_once();
+        }
+        // Where no data has ever come there is no estimate to wait for, but only the next tick.
+        let after_ns = if stream.written == 0 { TICK_NS } else { DELAYED_ACK_NS };
+        stream.interactive = true;
+        let at_once = !goes_on || stream.has_a_frame_unacknowledged();
+        let receiver = self.connections[connection].sockets[1 - side];
+        if at_once || self.kernel_at(receiver).is_bsd() || self.network.is_troubled() {
+            self.acknowledge(connection, side);
+        } else {
+            self.keep_ack_back(connection, side, after_ns);
+        }
+    }
+
+    fn keep_ack_back(&mut self, connection: u32, side: usize, after_ns: u64) {
         let [a, b] = self.connections[connection].hosts;
         let latency = if a == b { self.swarm.loopback } else { self.swarm.latency };
-        let at = self.now + DELAYED_ACK_NS + latency.min_ns;
+        let at = self.now + after_ns + latency.min_ns;
         self.connections[connection].streams[side].delay_ack(at);
         if self.waits_for_ack(connection, side) {
             self.expect_stream_ack(connection, side);
+        }
+    }
+
+    /// TCP_QUICKACK: what was kept back goes out, if nothing is left to read, and nothing is kept back until something is
+    /// answered again.
+    pub(crate) fn acknowledge_quickly(&mut self, id: u32, on: bool) {
+        let socket = &self.sockets[id];
+        let (connection, incoming) = (socket.connection, socket.incoming());
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        let stream = &mut entry.streams[incoming];
+        stream.interactive = !on;
+        let sends =
+            on && stream.keeps_ack() && (stream.readable() == 0 || stream.has_a_frame_unacknowledged());
+        if sends && !stream.cut {
+            self.acknowledge(connection, incoming);
         }
     }
 
@@ -378,9 +432,11 @@ impl World {
         if stream.cut || stream.aborted {
             return false;
         }
-        let watched =
-            sender != NONE && (self.sockets[sender].no_space || self.sockets[sender].write_knotes > 0);
-        stream.sent < stream.end() || watched
+        let watched = sender != NONE
+            && (self.sockets[sender].no_space
+                || self.sockets[sender].write_knotes > 0
+                || (stream.finished && !stream.fin_told));
+        stream.sent < stream.end() || watched || self.lingering.is_some()
     }
 
     /// The sender behind this socket is short of room: acknowledgements become events.
@@ -413,9 +469,15 @@ impl World {
         }
         stream.settle(self.now, &self.work);
         let sender = entry.sockets[side];
+        let end_told = stream.fin_acked() && !stream.fin_told && !stream.cut;
+        stream.fin_told |= end_told;
         self.transmit(connection, side);
         if sender != NONE {
             self.space_freed(sender);
+            if end_told && !self.kernel_at(sender).is_bsd() {
+                // Its state changes, and everyone hears of that (E21).
+                self.wake(Object::Socket(sender), Key::Any);
+            }
         }
         if self.waits_for_ack(connection, side) {
             self.expect_stream_ack(connection, side);

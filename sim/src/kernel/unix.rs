@@ -1,6 +1,7 @@
 //! AF_UNIX streams: what is sent is in the peer's queue at once, and descriptors travel along (T82).
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use reactor::sys::{EpollMask, Errno, Fd};
 
@@ -203,6 +204,39 @@ impl World {
         let peer = entry.peer;
         self.unix_frees(peer, freed_bytes);
         Ok(received)
+    }
+
+    /// recv(2) of what is no TCP socket.
+    #[cold]
+    pub(crate) fn recv_elsewhere(
+        &mut self,
+        thread: u32,
+        fd: Fd,
+        object: Object,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let Object::Unix(unix) = object else {
+            return self.socket_behind(thread, fd).and(Err(Errno::ENOTSOCK));
+        };
+        let bytes = self.unix_receive(unix, buffer.len(), false)?.bytes;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    /// send(2) to what is no TCP socket.
+    #[cold]
+    pub(crate) fn send_elsewhere(
+        &mut self,
+        thread: u32,
+        fd: Fd,
+        object: Object,
+        segments: &[IoSlice<'_>],
+    ) -> Result<usize, Errno> {
+        let Object::Unix(unix) = object else {
+            return self.socket_behind(thread, fd).and(Err(Errno::ENOTSOCK));
+        };
+        let bytes: Vec<u8> = segments.iter().flat_map(|segment| segment.iter().copied()).collect();
+        self.unix_send(unix, &bytes, None)
     }
 
     /// The receiver has let go of this much of what this end had sent. Every time is a wake-up, if there is room now.
