@@ -11,14 +11,40 @@ thread_local! {
     static REFUSING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// The first frame above the call that is not of the standard library, with its place where the build knows it.
+fn culprit(frames: &str, call: &str) -> Option<String> {
+    let name_of = |line: &str| {
+        let (number, name) = line.trim_start().split_once(": ")?;
+        number.parse::<u32>().ok().map(|_| name.trim().to_owned())
+    };
+    let is_foreign = |name: &str| {
+        let path = name.trim_start_matches(['<', '&']);
+        let ours = !["std", "core", "alloc", "hashbrown"]
+            .iter()
+            .any(|library| path.strip_prefix(library).is_some_and(|rest| rest.starts_with(['[', ':'])));
+        ours && !path.starts_with("__")
+    };
+    let mut lines =
+        frames.lines().skip_while(|line| name_of(line).as_deref() != Some(call)).skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let Some(name) = name_of(line).filter(|name| is_foreign(name)) else { continue };
+        let place = lines.peek().map(|line| line.trim()).filter(|line| line.starts_with("at "));
+        return Some(place.map_or_else(|| name.clone(), |place| format!("{name} {place}")));
+    }
+    None
+}
+
 fn refuse_inside_a_run(call: &str) {
     if !super::is_inside() || REFUSING.replace(true) {
         return;
     }
-    eprintln!(
-        "{call} was called inside a simulated run: nothing but the seed may decide there. Called from:"
-    );
-    eprintln!("{}", Backtrace::force_capture());
+    let frames = Backtrace::force_capture().to_string();
+    eprintln!("{call} was called inside a simulated run: nothing but the seed may decide there");
+    eprintln!("  by        {}", culprit(&frames, call).as_deref().unwrap_or("a caller among these frames"));
+    if let Some(seed) = super::named_run() {
+        eprintln!("  replay    sim replay {seed:#018x}");
+    }
+    eprintln!("called from:\n{frames}");
     std::process::abort();
 }
 
