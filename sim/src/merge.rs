@@ -4,7 +4,7 @@
 //! passing, then by content. If their hashes differ under one build, something undeclared decided something, and that stays on
 //! record as an *alarm*. So files may be merged in any order, twice, or in parts that are merged later.
 //!
-//! Memory: about 70 bytes for each run, and the text of at most so many failing runs for each sweep. Those with the lowest numbers keep their text,
+//! Memory: about 110 bytes for each run, and the text of at most so many failing runs for each sweep. Those with the lowest numbers keep their text,
 //! because the number of a run is all that every merge agrees on; of the others the number, the oracle and the hash are kept.
 
 mod missing;
