@@ -12,6 +12,14 @@ use crate::world::World;
 const DELAYED_ACK_NS: u64 = 40_000_000;
 /// The tick of the kernel's timers.
 const TICK_NS: u64 = 4_000_000;
+/// The longest frame between hosts; within one there is no such limit.
+const FRAME_BYTES_MAX: u64 = 1_448;
+
+/// What the receiver sees as the length of one segment of these.
+#[inline]
+fn frame_bytes([from, to]: [u32; 2], segment_bytes: u64) -> u64 {
+    if from == to { segment_bytes } else { segment_bytes.min(FRAME_BYTES_MAX) }
+}
 
 impl World {
     /// What this side sends carries the acknowledgement of what it has got; to send soon after something has come is to answer.
@@ -32,9 +40,11 @@ impl World {
     }
 
     /// Something has arrived: the receiver acknowledges it at once, or keeps the acknowledgement back for a while.
-    pub(super) fn acknowledge_arrival(&mut self, connection: u32, side: usize) {
+    pub(super) fn acknowledge_arrival(&mut self, connection: u32, side: usize, segment_bytes: u64) {
+        let entry = &mut self.connections[connection];
+        let frame_bytes = frame_bytes(entry.hosts, segment_bytes);
         // In trouble each acknowledgement is sent at once, so that each can be lost.
-        let at_once = self.connections[connection].streams[side].acknowledges_at_once();
+        let at_once = entry.streams[side].acknowledges_at_once(frame_bytes);
         if at_once || self.network.is_troubled() {
             self.acknowledge(connection, side);
             return;
@@ -44,14 +54,15 @@ impl World {
 
     /// The end of a stream has arrived. A Linux receiver that goes on sending keeps its acknowledgement back, to send it along with
     /// what it may have to say (E21).
-    pub(super) fn acknowledge_end(&mut self, connection: u32, side: usize, data: bool) {
+    pub(super) fn acknowledge_end(&mut self, connection: u32, side: usize, segment_bytes: u64) {
         let entry = &mut self.connections[connection];
         let receiver = entry.sockets[1 - side];
         let goes_on = !entry.streams[self.sockets[receiver].outgoing()].finished;
+        let frame_bytes = frame_bytes(entry.hosts, segment_bytes);
         let stream = &mut entry.streams[side];
-        if data {
+        if segment_bytes > 0 {
             // The segment counts, whoever is told of it.
-            stream.acknowledges_at_once();
+            stream.acknowledges_at_once(frame_bytes);
         }
         // Where no data has ever come there is no estimate to wait for, but only the next tick.
         let after_ns = if stream.written == 0 { TICK_NS } else { DELAYED_ACK_NS };

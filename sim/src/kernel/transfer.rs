@@ -248,7 +248,8 @@ impl World {
             }
             return;
         }
-        let data = end.min(stream.written) > stream.arrived;
+        let segment_bytes = end.min(stream.written).saturating_sub(stream.arrived);
+        let data = segment_bytes > 0;
         let gone = receiver == NONE || self.sockets[receiver].state == State::Closed;
         if gone {
             if end > stream.written {
@@ -313,9 +314,9 @@ impl World {
             self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
         }
         if fin {
-            self.acknowledge_end(connection, side, data);
+            self.acknowledge_end(connection, side, segment_bytes);
         } else {
-            self.acknowledge_arrival(connection, side);
+            self.acknowledge_arrival(connection, side, segment_bytes);
         }
         if data {
             self.wake(Object::Socket(receiver), Key::In);
