@@ -74,7 +74,7 @@ fn compare(folder: &Path, parts: &[String]) {
     let whole = whole(folder);
     let (all, output) = merged(folder, "merged.jsonl", parts);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let (one, _) = merged(folder, "one.jsonl", &[whole.clone()]);
+    let (one, _) = merged(folder, "one.jsonl", std::slice::from_ref(&whole));
     let records = lines(&all, "run");
     assert_eq!(records.len().to_string(), RUNS);
     assert_eq!(records, lines(&one, "run"));

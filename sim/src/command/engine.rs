@@ -234,6 +234,8 @@ fn touch_status_file(engine: &str) -> Result<(), Trouble> {
 mod tests {
     use super::*;
 
+    type Variables = &'static [(&'static str, &'static str)];
+
     fn found(variables: &[(&str, &str)], shards: Option<u64>) -> Result<String, String> {
         let of = |name: &str| {
             let pair = variables.iter().find(|(known, _)| *known == name);
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_engine_is_read_in_its_own_way_of_counting() {
-        let cases: [(&[(&str, &str)], Option<u64>, &str); 9] = [
+        let cases: [(Variables, Option<u64>, &str); 9] = [
             (&[("SIM_SHARD", "2/3"), ("CI_NODE_INDEX", "1")], None, "2/3 SIM_SHARD"),
             (&[("JOB_COMPLETION_INDEX", "3")], Some(4), "4/4 Kubernetes Indexed Job"),
             (
@@ -284,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_an_engine_says_is_taken_or_refused_by_name() {
-        let cases: [(&[(&str, &str)], Option<u64>, &[&str]); 11] = [
+        let cases: [(Variables, Option<u64>, &[&str]); 11] = [
             (&[], None, &["JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID", "CI_NODE_INDEX", "SIM_SHARD"]),
             (&[("JOB_COMPLETION_INDEX", "0")], None, &["--shards N", "Kubernetes"]),
             (&[("JOB_COMPLETION_INDEX", "4")], Some(4), &["no such part", "JOB_COMPLETION_INDEX=4"]),
