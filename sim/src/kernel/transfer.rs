@@ -11,6 +11,7 @@ use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::obligation::Lapse;
+use crate::scene::{PacketKind, Shown};
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::{Details, World};
@@ -135,6 +136,9 @@ impl World {
                 break;
             }
         }
+        if self.trace.collects() {
+            self.show_bytes(connection, side, segments, count);
+        }
         self.spend(thread, cost::SEND_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
         self.progress(thread);
         self.transmit(connection, side);
@@ -229,6 +233,13 @@ impl World {
             let at = at.max(stream.last_arrival + 1);
             stream.last_arrival = at;
             stream.sent = end;
+            if self.trace.collects() {
+                let kind = PacketKind::Data;
+                let now = self.now;
+                let shown =
+                    Shown { kind, sent: now, arrives: at, from: sent, to: end, again: false, lost: false };
+                self.show_packet(connection, side, shown);
+            }
             self.answer(connection, side, at);
             self.queue_connection_event(connection, at, EventKind::Segment { stream: entity, end });
         }
@@ -273,7 +284,7 @@ impl World {
             return;
         }
         if self.fault(FaultKind::InjectedResets, connection) {
-            self.note(|| format!("connection {connection} is reset from outside"));
+            self.note_on(connection, || format!("connection {connection} is reset from outside"));
             self.excuse_connection(connection, Excuse::Injected);
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
@@ -282,7 +293,9 @@ impl World {
             details.choose("which error", &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH, Errno::ENETUNREACH])
         };
         if let Some(error) = self.fault_with(FaultKind::FailedConnections, connection, failure) {
-            self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
+            self.note_on(connection, || {
+                format!("one side of connection {connection} fails: {}", error.name())
+            });
             self.excuse_connection(connection, Excuse::Injected);
             self.end_socket(receiver, Some(error));
             return;
@@ -315,7 +328,7 @@ impl World {
         if self.trace.collects() {
             let end_note = if fin { ", and its end" } else { "" };
             let address = self.connections[connection].addresses[1 - side];
-            self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
+            self.note_on(connection, || format!("bytes up to {end} arrive at {address}{end_note}"));
         }
         if fin {
             self.acknowledge_end(connection, side, data);
@@ -409,6 +422,7 @@ impl World {
     pub(crate) fn acknowledge(&mut self, connection: u32, side: usize) {
         if self.network.is_troubled() && self.loss(connection, 1 - side).is_some() {
             self.connections[connection].streams[side].unheard = true;
+            self.show_bare_packet(connection, 1 - side, PacketKind::Acknowledgement, self.now, true);
             self.expect_answer(connection, side);
             return;
         }
@@ -418,6 +432,7 @@ impl World {
         if self.fault(FaultKind::DelayedAcks, connection) {
             at += DELAYED_ACK_NS;
         }
+        self.show_bare_packet(connection, 1 - side, PacketKind::Acknowledgement, at, false);
         self.connections[connection].streams[side].acknowledge(at);
         if self.waits_for_ack(connection, side) {
             self.expect_stream_ack(connection, side);
