@@ -60,12 +60,14 @@ fn data(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (outcome, scene) = (view.outcome, view.scene);
     write!(
         out,
-        r#"{{"source":{},"replay":{},"workload":"{}","kernel":"{}","weather":"{}","steps":{},"virtual_ns":{},"trace_hash":"{:#018x}","build":{}"#,
+        r#"{{"source":{},"replay":{},"workload":"{}","kernel":"{}","weather":"{}","origin_ns":"{}","steps":{},"virtual_ns":{},"trace_hash":"{:#018x}","build":{}"#,
         Quoted(view.source),
         Quoted(view.replay),
         outcome.workload,
         outcome.kernel,
         outcome.weather,
+        // As text: it may be more than a script can count to.
+        scene.origin.as_ns(),
         outcome.steps,
         outcome.virtual_ns,
         outcome.trace_hash,

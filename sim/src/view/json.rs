@@ -13,7 +13,7 @@ use crate::trace::{CallRecord, Outcome as Answer, TraceEntry};
 /// and notes in the order of the trace with the faults among them, and then the packets by the time of their sending. New fields may
 /// come; `version` grows when one changes its meaning or goes.
 pub const SCHEMA: &str = r#"
-{"type":"header","format":"sim-trace","version":1,"source","workload","kernel","weather","build"}
+{"type":"header","format":"sim-trace","version":1,"source","workload","kernel","weather","origin_ns":what the run's clock read at its start,"build"}
 {"type":"host","host","address","kernel"}
 {"type":"thread","thread","name","host","process"}
 {"type":"connection","connection","client":"address:port","server":"address:port","client_host"|null,"server_host"|null,"began_ns","ended_ns"|null,"client_bytes","server_bytes"}
@@ -82,11 +82,12 @@ fn opening(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (outcome, scene) = (view.outcome, view.scene);
     writeln!(
         out,
-        r#"{{"type":"header","format":"sim-trace","version":{VERSION},"source":{},"workload":"{}","kernel":"{}","weather":"{}","build":{}}}"#,
+        r#"{{"type":"header","format":"sim-trace","version":{VERSION},"source":{},"workload":"{}","kernel":"{}","weather":"{}","origin_ns":{},"build":{}}}"#,
         Quoted(view.source),
         outcome.workload,
         outcome.kernel,
         outcome.weather,
+        scene.origin.as_ns(),
         Quoted(crate::run_log::build_name())
     )?;
     for (number, host) in scene.hosts.iter().enumerate() {

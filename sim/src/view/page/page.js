@@ -56,7 +56,7 @@ const guilty = run.failure && (events.find((event) => event.flags & GUILTY) ||
 
 // ---- lanes ----
 const lanes = [], laneOfThread = [], laneOfConnection = [];
-const addLane = (lane) => { lane.marks = []; lane.ticks = [[], []]; lane.widest = 0; lanes.push(lane); return lane; };
+const addLane = (lane) => { lane.least = lane.height; lane.marks = []; lane.ticks = [[], []]; lane.widest = 0; lanes.push(lane); return lane; };
 const world = addLane({ type: "world", label: "the world", detail: "faults and notes", height: 34 });
 run.hosts.forEach(([address, kernel], host) => {
   const threads = run.threads.map((thread, number) => [thread, number]).filter(([thread]) => thread[1] === host);
@@ -172,8 +172,10 @@ function span(ns) {
   }
   return "";
 }
-function clock(ns, digits = 9) {
-  const whole = Math.floor(ns / 1e9), part = String(Math.floor(ns % 1e9)).padStart(9, "0").slice(0, digits);
+/// A time as the story and the trace tell it: on the run's clock, which may begin anywhere.
+const origin = BigInt(run.origin_ns);
+function clock(since, digits = 9) {
+  const ns = origin + BigInt(Math.floor(since)), whole = ns / 1_000_000_000n, part = String(ns % 1_000_000_000n).padStart(9, "0").slice(0, digits);
   return digits === 0 ? `${whole} s` : `${whole}.${part.replace(/(\d{3})(?=\d)/g, "$1\u2009")} s`;
 }
 const nameOf = (event) => event.kind === "call" ? run.threads[event.thread][0]
@@ -210,17 +212,27 @@ function resize() {
   canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   if (keep) scale = plot() / keep;
+  placeLanes();
   redraw();
 }
 function placeLanes() {
   const only = Number($("connection").value);
+  for (const lane of lanes) lane.height = lane.least;
   shown = lanes.filter((lane) => {
     if (lane.type !== "connection") return true;
     if (only >= 0) return lane.conn === only;
     return !filtering || lane.marks.some((mark) => !mark.dim) || lane.ticks.some((side) => side.some((tick) => !tick.dim));
   });
   contentHeight = 0;
-  for (const lane of shown) { lane.y = contentHeight; contentHeight += lane.height; }
+  // Where there is room to spare, lanes are tall.
+  const grows = (lane) => lane.type === "thread" || lane.type === "connection";
+  const least = shown.reduce((sum, lane) => sum + lane.height, 8), able = shown.reduce((sum, lane) => sum + (grows(lane) ? lane.height : 0), 0);
+  const factor = able ? Math.min(2.4, Math.max(1, 1 + (height - AXIS - least) / able)) : 1;
+  for (const lane of shown) {
+    if (grows(lane)) lane.height = Math.floor(lane.height * (lane.type === "thread" ? Math.min(factor, 1.6) : factor));
+    lane.y = contentHeight;
+    contentHeight += lane.height;
+  }
   contentHeight += 8;
 }
 const SANS = getComputedStyle(document.body).fontFamily, MONO = getComputedStyle(document.documentElement).getPropertyValue("--mono");
@@ -292,7 +304,7 @@ function drawThread(lane, y) {
         write(label, Math.max(x0, LABELS) + 5, line, colours.soft, `10px ${MONO}`);
       }
     } else {
-      const wide = Math.max(1.2, x1 - x0 - (x1 - x0 > 4 ? 1 : 0)), tall = mark.type === 5 ? 8 : mark.type === 4 ? 14 : 22;
+      const wide = Math.max(1.2, x1 - x0 - (x1 - x0 > 4 ? 1 : 0)), tall = (mark.type === 5 ? 8 : mark.type === 4 ? 14 : 22) * lane.height / lane.least;
       pen.fillStyle = colours[CLASSES[mark.type]];
       if (mark.flags & WOULD_WAIT && wide > 4) {
         pen.globalAlpha *= 0.35;
@@ -305,8 +317,9 @@ function drawThread(lane, y) {
         write(label, x0 + 4, line + 0.5, mark.flags & WOULD_WAIT || mark.type === 4 ? colours.ink : colours.panel, `10.5px ${MONO}`);
       }
     }
-    if (mark.flags & GUILTY) ring(x0, line - 13, Math.max(3, x1 - x0), 26, colours.bad, 2);
-    if (mark === chosen || mark === hovered) ring(x0, line - 13, Math.max(3, x1 - x0), 26, mark === chosen ? colours.pick : colours.soft, 1.5);
+    const reach = 13 * lane.height / lane.least;
+    if (mark.flags & GUILTY) ring(x0, line - reach, Math.max(3, x1 - x0), 2 * reach, colours.bad, 2);
+    if (mark === chosen || mark === hovered) ring(x0, line - reach, Math.max(3, x1 - x0), 2 * reach, mark === chosen ? colours.pick : colours.soft, 1.5);
   }
   pen.globalAlpha = 1;
 }
@@ -323,7 +336,7 @@ function drawSleep(lane, y) {
   const until = lane.asleep.until === null ? "without end" : `until ${clock(lane.asleep.until, 3)}`;
   const text = `asleep ${until}${lane.asleep.waiting ? `, with ${lane.asleep.waiting}` : ""}`;
   const room = clipped(text, x1 - x0 - 10, `10px ${MONO}`);
-  if (room) write(room, x0 + 6, line + 11, pen.strokeStyle, `10px ${MONO}`);
+  if (room) write(room, x0 + 6, line + 0.5, pen.strokeStyle, `10px ${MONO}`);
 }
 function triangle(x, y, colour) {
   pen.fillStyle = colour;
@@ -392,11 +405,11 @@ function drawConnection(lane, y) {
     if (special) ring((x0 + x1) / 2 - 4, y + lane.height / 2 - 4, 8, 8, mark === chosen ? colours.pick : colours.soft, 1.5);
     if (x1 - x0 > 34 && mark.type !== 2) {
       const label = mark.type === 3 ? (mark.bytes ? size(mark.bytes) : "") + (mark.flags & END ? `${mark.bytes ? " " : ""}FIN` : "") : KINDS[mark.type];
-      const middle = (x0 + x1) / 2, room = `10px ${MONO}`;
+      const part = 0.35 + 0.15 * (i % 3), middle = x0 + (x1 - x0) * part, level = y0 + (y1 - y0) * part, room = `10px ${MONO}`;
       pen.font = room;
       const wide = pen.measureText(label).width + 6;
-      pen.globalAlpha *= 0.85; pen.fillStyle = colours.band; pen.fillRect(middle - wide / 2, (y0 + y1) / 2 - 6, wide, 12); pen.globalAlpha = mark.dim ? 0.1 : 1;
-      write(label, middle, (y0 + y1) / 2, colour, room, "center");
+      pen.globalAlpha *= 0.85; pen.fillStyle = colours.band; pen.fillRect(middle - wide / 2, level - 6, wide, 12); pen.globalAlpha = mark.dim ? 0.1 : 1;
+      write(label, middle, level, colour, room, "center");
     }
   }
   for (const side of [0, 1]) {
@@ -446,7 +459,7 @@ function drawAxis() {
   pen.beginPath(); pen.moveTo(0, AXIS - 0.5); pen.lineTo(width, AXIS - 0.5); pen.stroke();
   pen.save();
   pen.beginPath(); pen.rect(LABELS, 0, width - LABELS, AXIS); pen.clip();
-  let before = -1, free = LABELS;
+  let free = LABELS;
   const labels = [];
   for (let x = LABELS + 4; x < width - 40; x += 20) {
     if (x < free) continue;
@@ -456,14 +469,15 @@ function drawAxis() {
     const near = Math.min(search(places, place) + 1, places.length - 1);
     if (axis !== "linear" && toX(places[near]) - x < 60) place = places[near];
     labels.push([toX(place), timeAt(place)]);
-    free = toX(place) + 128;
+    free = toX(place) + (origin > 10n ** 12n ? 170 : 128);
   }
+  const failing = run.failure ? toX(placeOf(run.failure.at)) : -1e9, badge = 64;
   labels.forEach(([x, time], index) => {
-    const apart = Math.min(index ? time - before : Infinity, index + 1 < labels.length ? labels[index + 1][1] - time : Infinity);
+    if (x > failing - 118 && x < Math.max(failing, Math.min(failing, width - BAR - badge)) + badge + 6) return;
+    const apart = Math.min(index ? time - labels[index - 1][1] : Infinity, index + 1 < labels.length ? labels[index + 1][1] - time : Infinity);
     const digits = Number.isFinite(apart) && apart > 0 ? Math.min(9, Math.max(1, Math.ceil((10 - Math.log10(apart)) / 3) * 3)) : 9;
     write(clock(time, digits), x + 3, 9, colours.soft, `10.5px ${SANS}`);
     pen.fillStyle = colours.faint; pen.fillRect(x, 4, 1, 11);
-    before = time;
   });
   if (run.failure) {
     const x = toX(placeOf(run.failure.at)), text = `step ${run.failure.step}`;
