@@ -219,11 +219,14 @@ function placeLanes() {
   const only = Number($("connection").value);
   for (const lane of lanes) lane.height = lane.least;
   shown = lanes.filter((lane) => {
+    if (lane.type === "thread") return only < 0 || lane.marks.some((mark) => !mark.dim);
     if (lane.type !== "connection") return true;
     if (only >= 0) return lane.conn === only;
     return !filtering || lane.marks.some((mark) => !mark.dim) || lane.ticks.some((side) => side.some((tick) => !tick.dim));
   });
   contentHeight = 0;
+  // A host without anyone on it needs no title.
+  shown = shown.filter((lane, index) => lane.type !== "host" || (shown[index + 1] && shown[index + 1].type !== "host"));
   // Where there is room to spare, lanes are tall.
   const grows = (lane) => lane.type === "thread" || lane.type === "connection";
   const least = shown.reduce((sum, lane) => sum + lane.height, 8), able = shown.reduce((sum, lane) => sum + (grows(lane) ? lane.height : 0), 0);
@@ -282,7 +285,7 @@ function firstVisible(marks, place) {
 function drawThread(lane, y) {
   const from = toPlace(LABELS) - lane.widest, to = toPlace(width);
   const line = y + lane.height / 2;
-  const last = CLASSES.map(() => -10);
+  const last = new Array(2 * CLASSES.length).fill(-10);
   if (lane.asleep) drawSleep(lane, y);
   for (let i = firstVisible(lane.marks, from); i < lane.marks.length; i++) {
     const mark = lane.marks[i];
@@ -291,8 +294,9 @@ function drawThread(lane, y) {
     if (x1 < LABELS - 2) continue;
     const special = mark.flags & (FAILED | GUILTY) || mark === chosen || mark === hovered;
     // Of what falls into one column of pixels, one mark is enough.
-    if (!special && x1 - last[mark.type] < 0.8) continue;
-    last[mark.type] = Math.max(last[mark.type], x1);
+    const alike = mark.type + (mark.dim ? CLASSES.length : 0);
+    if (!special && x1 - last[alike] < 0.8) continue;
+    last[alike] = Math.max(last[alike], x1);
     pen.globalAlpha = mark.dim ? 0.1 : 1;
     if (mark.type === 3) {
       pen.fillStyle = colours.wait;
@@ -356,7 +360,7 @@ function drawWorld(lane, y) {
     const mark = lane.marks[i];
     if (mark.x0 > to) break;
     const x = toX(mark.x0), fault = mark.kind === "fault", special = mark === chosen || mark === hovered;
-    if (!special && (fault ? x - lastFault : x - lastNote) < 1.2) continue;
+    if (!special && (mark.dim || !filtering) && (fault ? x - lastFault : x - lastNote) < 1.2) continue;
     pen.globalAlpha = mark.dim ? 0.12 : 1;
     if (fault) { diamond(x, line, 5, colours.fault); lastFault = x; }
     else { pen.fillStyle = colours.note; pen.fillRect(x - 0.75, line - 8, 1.5, 16); lastNote = x; }
@@ -646,7 +650,7 @@ canvas.addEventListener("pointerup", (press) => {
   if (!clicked) return;
   const lane = laneAt(press.offsetY);
   if (press.offsetX < LABELS && lane) {
-    if (lane.type === "connection") { $("connection").value = Number($("connection").value) === lane.conn ? -1 : lane.conn; filter(); }
+    if (lane.type === "connection") { $("connection").value = Number($("connection").value) === lane.conn ? -1 : lane.conn; onlyConnection(); }
     if (lane.type === "thread") { $("filter").value = $("filter").value === `"${lane.label}"` ? "" : `"${lane.label}"`; filter(); }
     return;
   }
@@ -712,7 +716,23 @@ $("filter").addEventListener("keydown", (key) => {
   const next = events.find((event) => event.index > after && !event.dim) || events.find((event) => !event.dim);
   if (next) choose(next, true);
 });
-$("connection").addEventListener("change", filter);
+/// A connection that is chosen fills the picture; none is the way back.
+function onlyConnection() {
+  filter();
+  const only = Number($("connection").value);
+  if (only < 0) { fit(); return; }
+  let first = total, last = 0;
+  for (const marks of [laneOfConnection[only].marks, ...laneOfConnection[only].ticks]) {
+    for (const mark of marks) { first = Math.min(first, mark.x0); last = Math.max(last, mark.x1); }
+  }
+  if (last < first) return;
+  scale = plot() / Math.max((last - first) * 1.08, total / moments.length * 8);
+  clamp();
+  left = (first + last) / 2 - plot() / scale / 2;
+  scroll = laneOfConnection[only].y - (height - AXIS) / 2;
+  redraw();
+}
+$("connection").addEventListener("change", onlyConnection);
 
 // ---- the lines below: only those that are visible exist ----
 const ROW = 18, list = $("lines"), sheet = document.createElement("div");
