@@ -11,25 +11,29 @@ thread_local! {
     static REFUSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The first frame above the call that is not of the standard library, with its place where the build knows it.
+/// The first frame above the call that is of no library, with its place where the build knows it.
 fn culprit(frames: &str, call: &str) -> Option<String> {
     let name_of = |line: &str| {
         let (number, name) = line.trim_start().split_once(": ")?;
         number.parse::<u32>().ok().map(|_| name.trim().to_owned())
     };
-    let is_foreign = |name: &str| {
+    // Without places names are whole paths; with them they are short, and the place tells.
+    let is_of_a_library = |name: &str, place: Option<&str>| {
         let path = name.trim_start_matches(['<', '&']);
-        let ours = !["std", "core", "alloc", "hashbrown"]
+        let standard = ["std", "core", "alloc", "hashbrown"]
             .iter()
             .any(|library| path.strip_prefix(library).is_some_and(|rest| rest.starts_with(['[', ':'])));
-        ours && !path.starts_with("__")
+        let elsewhere = ["/rustc/", "/registry/src/", "/rustlib/src/"];
+        standard || place.is_some_and(|place| elsewhere.iter().any(|folder| place.contains(folder)))
     };
     let mut lines =
         frames.lines().skip_while(|line| name_of(line).as_deref() != Some(call)).skip(1).peekable();
     while let Some(line) = lines.next() {
-        let Some(name) = name_of(line).filter(|name| is_foreign(name)) else { continue };
+        let Some(name) = name_of(line) else { continue };
         let place = lines.peek().map(|line| line.trim()).filter(|line| line.starts_with("at "));
-        return Some(place.map_or_else(|| name.clone(), |place| format!("{name} {place}")));
+        if !is_of_a_library(&name, place) {
+            return Some(place.map_or_else(|| name.clone(), |place| format!("{name} {place}")));
+        }
     }
     None
 }
