@@ -47,3 +47,17 @@ pub(super) fn failure(options: &RunOptions, seed: u64, first: &Outcome, second: 
     }
     Failure { oracle: Oracle::Determinism, at: Default::default(), step, details }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_does_not_come_again_is_called_that() {
+        let options = RunOptions::default();
+        let of = |seed| run(&options, Decisions::from_seed(seed));
+        let failure = failure(&options, 1, &of(1), &of(2));
+        assert_eq!(failure.oracle, Oracle::Determinism);
+        assert!(failure.details.contains("it comes and goes"), "{}", failure.details);
+    }
+}
