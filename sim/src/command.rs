@@ -5,6 +5,7 @@ mod faults;
 mod input;
 mod keep;
 mod list;
+mod regression;
 mod replay;
 mod report;
 mod run;
@@ -63,6 +64,8 @@ enum Verb {
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
     Shrink(shrink::Arguments),
+    /// Makes a failing run a regression, which every test run replays
+    Keep(regression::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -193,6 +196,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
+        Verb::Keep(arguments) => regression::keep(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

@@ -61,6 +61,7 @@ mod network;
 mod number_set;
 pub mod obligation;
 pub mod oracle;
+pub mod regression;
 pub mod run_log;
 pub mod runner;
 pub mod schedule;
