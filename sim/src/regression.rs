@@ -268,7 +268,7 @@ impl std::str::FromStr for Regression {
         }
         let find = |name: &str| {
             let named = |line: &&str| line.split_whitespace().next() == Some(name) && !line.starts_with(' ');
-            lines.iter().position(|line| named(&line))
+            lines.iter().position(named)
         };
         let value = |name: &str| match find(name) {
             Some(place) => Ok((place + 1, lines[place][name.len()..].trim())),

@@ -20,7 +20,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         id: "B02",
         breaks: "events find their connection by descriptor slot, which is released at once",
-        reaches: "counter events_stale",
+        reaches: "fault stale-batches",
         workload: "echo",
         invariants: &["dead-generation", "byte-stream", "closed-descriptor", "bounded-queue"],
     },
@@ -76,7 +76,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         id: "B23",
         breaks: "a connection that is aborted before it is accepted ends the listener",
-        reaches: "fault accept-aborts",
+        reaches: "counter accept_errors",
         workload: "echo",
         invariants: &["listener-kept"],
     },
@@ -104,7 +104,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         id: "B34",
         breaks: "interest changes of a closed descriptor are still sent to the kernel",
-        reaches: "counter write_budget_ends",
+        reaches: "decision all end together",
         workload: "echo",
         invariants: &["closed-descriptor", "dead-generation"],
     },
@@ -153,7 +153,7 @@ pub const BUGS: &[Bug] = &[
     Bug {
         id: "B79",
         breaks: "the limit of a drain counts from its begin and not from the last progress",
-        reaches: "counter writes_full",
+        reaches: "fault small-buffers",
         workload: "echo",
         invariants: &["bounded-close"],
     },
