@@ -42,7 +42,7 @@
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
 //! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, [`shard`] parts of many, and
-//! [`crowd`] one with very many connections.
+//! [`crowd`] one with very many connections. [`scene`] is what a recorded run leaves beside its trace, [`view`] shows both.
 
 pub mod actor;
 pub mod aftermath;
@@ -65,6 +65,7 @@ pub mod obligation;
 pub mod oracle;
 #[cfg(feature = "command")]
 pub mod record;
+pub mod regression;
 pub mod run_log;
 pub mod runner;
 pub mod scene;
