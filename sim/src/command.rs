@@ -9,6 +9,7 @@ mod replay;
 mod report;
 mod run;
 mod scale;
+mod seeds;
 mod shrink;
 
 use std::fmt;
@@ -63,6 +64,8 @@ enum Verb {
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
     Shrink(shrink::Arguments),
+    /// Writes runs that passed as inputs from which the fuzzers of the loop can start
+    Seeds(seeds::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -193,6 +196,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
+        Verb::Seeds(arguments) => seeds::seeds(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

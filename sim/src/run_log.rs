@@ -34,6 +34,7 @@ use crate::workload::WorkloadKind;
 
 pub use decode::LogError;
 pub use difference::{Difference, Side};
+pub use encode::framed;
 
 /// The first line of a file, without the version.
 pub const MAGIC: &str = "sim-log";

@@ -57,6 +57,15 @@ fn put_call(bytes: &mut Vec<u8>, call: &CallRecord, ended_before: u64) {
     varint::put(bytes, varint::zigzag(took));
 }
 
+/// A file of these frames, each a kind and a payload, with checksums that are right: for whoever tests what reads them.
+pub fn framed(frames: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = format!("{MAGIC} {VERSION}\n").into_bytes();
+    for (kind, payload) in frames {
+        frame(&mut bytes, *kind, payload);
+    }
+    bytes
+}
+
 impl RunLog {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
