@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use crate::decision::Decisions;
 use crate::decision::seed::seed_of_run;
+use crate::obligation::ObligationCheck;
 use crate::runner::{Input, RunOptions, run};
-use crate::sweep::told;
+use crate::sweep::{OBLIGATIONS_EVERY, told};
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
 
@@ -17,12 +18,22 @@ fn options_of(workload: WorkloadKind) -> RunOptions {
     RunOptions { workload: Some(workload), ..RunOptions::default() }
 }
 
+/// What the kernel owes is checked in as large a share of inputs as in a sweep, whatever the build: it takes longer than the
+/// rest of a run.
+fn obligations_for(bytes: &[u8]) -> ObligationCheck {
+    if u64::from(crc32fast::hash(bytes)).is_multiple_of(OBLIGATIONS_EVERY) {
+        ObligationCheck::Always
+    } else {
+        ObligationCheck::Never
+    }
+}
+
 /// Runs a workload on decisions made of a fuzzer's bytes.
 ///
 /// # Panics
 /// When the run fails, with its story and everything that is needed to run it again.
 pub fn check_bytes(workload: WorkloadKind, bytes: &[u8]) {
-    let options = options_of(workload);
+    let options = RunOptions { obligations: obligations_for(bytes), ..options_of(workload) };
     let outcome = run(&options, Decisions::from_bytes(bytes));
     if let Some(failure) = &outcome.failure {
         let input = Input::File("FILE");

@@ -123,7 +123,9 @@ impl<'a> Run<'a> {
         let events: Vec<Kevent> = (0..count).map(|_| self.event()).collect();
         let timeout_ns = self.input.pick(&[None, Some(0), Some(1), Some(u64::MAX)]);
         self.kernel.answer = match self.input.byte() {
-            0x80.. if count == 0 => Err(self.input.pick(&[Errno::EINTR, Errno::ENOMEM, Errno::Unlisted(255)])),
+            0x80.. if count == 0 => {
+                Err(self.input.pick(&[Errno::EINTR, Errno::ENOMEM, Errno::Unlisted(255)]))
+            }
             0x40.. if count == 0 => Ok(Wait::Parked),
             _ => Ok(Wait::Ready(count)),
         };

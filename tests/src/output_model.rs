@@ -189,11 +189,8 @@ impl<'a> Run<'a> {
     fn hear(&mut self) -> Ending {
         let news = self.output.take_news();
         let _ = writeln!(self.story, "- the handler heard {news:?}");
-        let expected = (self.above != self.told).then_some(if self.above {
-            Pressure::High
-        } else {
-            Pressure::Low
-        });
+        let expected =
+            (self.above != self.told).then_some(if self.above { Pressure::High } else { Pressure::Low });
         self.told = self.above;
         same("what the handler hears", news, expected)
     }

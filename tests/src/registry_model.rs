@@ -142,7 +142,8 @@ impl<'a> Run<'a> {
     fn stranger(&mut self) -> Ending {
         let (slot, generation) = (self.input.byte(), self.input.byte());
         let slot = if slot < 0x80 { slot } else { u64::from(u32::MAX) - (slot & 0x7f) };
-        let generation = if generation < 0x80 { generation } else { u64::from(u32::MAX) - (generation & 0x7f) };
+        let generation =
+            if generation < 0x80 { generation } else { u64::from(u32::MAX) - (generation & 0x7f) };
         let token = Token::from_word(slot << 32 | generation);
         let known = self.issued.get(&token).copied().flatten();
         let answer = self.tenants.tag(token);

@@ -102,7 +102,10 @@ impl std::str::FromStr for Script {
             total = total.saturating_add(span - *lane);
             *lane = span;
             if total > COUNT_MAX {
-                return Err(ScriptError { line, expected: "counts that fit a run: at most 10,000,000 in all lanes" });
+                return Err(ScriptError {
+                    line,
+                    expected: "counts that fit a run: at most 10,000,000 in all lanes",
+                });
             }
         }
         Ok(script)

@@ -80,6 +80,7 @@ impl Target for Conform {
     }
 
     fn tell(bytes: &[u8]) -> String {
-        quietly(|| sim::conform::tell_bytes(bytes)).unwrap_or_else(|panic| format!("BROKEN: a panic: {panic}"))
+        quietly(|| sim::conform::tell_bytes(bytes))
+            .unwrap_or_else(|panic| format!("BROKEN: a panic: {panic}"))
     }
 }
