@@ -11,6 +11,7 @@ mod run;
 mod scale;
 mod seeds;
 mod shrink;
+mod trace;
 
 use std::fmt;
 use std::io;
@@ -43,6 +44,7 @@ Examples:
   sim scale                                1,000 to 200,000 connections at once: time, memory, counted steps
   sim run --faults late-waits,lost-syns    only these faults; see `sim faults`
   sim replay 0x00000000000051ed            the calls of one run, readable
+  sim trace 0x00000000000051ed --format html --out run.html    the same, as a picture
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
 Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 7 input or output,
@@ -66,6 +68,9 @@ enum Verb {
     Shrink(shrink::Arguments),
     /// Writes runs that passed as inputs from which the fuzzers of the loop can start
     Seeds(seeds::Arguments),
+    /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
+    #[command(after_help = EXAMPLES)]
+    Trace(trace::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -197,6 +202,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
         Verb::Seeds(arguments) => seeds::seeds(arguments),
+        Verb::Trace(arguments) => trace::trace(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

@@ -170,8 +170,8 @@ impl<'a> Run<'a> {
             filter: [Filter::Read, Filter::Write, Filter::User][shape as usize % 3],
             flags,
             note: note[shape as usize / 3 % 4],
-            data: [0, i64::MIN, i64::MAX, word as i64][shape as usize / 12 % 4],
-            udata: if shape & 0x80 == 0 { (word % 8) << 32 | word / 8 % 4 } else { u64::MAX - word },
+            data: [0, i64::MIN, i64::MAX, word.cast_signed()][shape as usize / 12 % 4],
+            udata: if shape & 0x80 == 0 { ((word % 8) << 32) | (word / 8 % 4) } else { u64::MAX - word },
         }
     }
 }
