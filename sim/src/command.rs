@@ -1,10 +1,14 @@
 //! What can be asked for, and how the process ends.
 
 mod conform;
+mod engine;
 mod faults;
 mod input;
 mod keep;
 mod list;
+mod merge;
+mod records;
+mod regression;
 mod replay;
 mod report;
 mod run;
@@ -41,6 +45,8 @@ Examples:
   sim run --runs 100000 --workload echo    more of one workload
   sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
   sim run --json | tail -1                 the summary as one object
+  sim run --shard 2/4 --records 2.jsonl    a quarter of the runs, and a record of each
+  sim merge *.jsonl                        what four machines found, as one
   sim scale                                1,000 to 200,000 connections at once: time, memory, counted steps
   sim run --faults late-waits,lost-syns    only these faults; see `sim faults`
   sim replay 0x00000000000051ed            the calls of one run, readable
@@ -68,9 +74,13 @@ enum Verb {
     Shrink(shrink::Arguments),
     /// Writes runs that passed as inputs from which the fuzzers of the loop can start
     Seeds(seeds::Arguments),
+    /// Makes a failing run a regression, which every test run replays
+    Keep(regression::Arguments),
     /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
     #[command(after_help = EXAMPLES)]
     Trace(trace::Arguments),
+    /// Puts the records of many machines together, and says what they lack
+    Merge(merge::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -202,7 +212,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
         Verb::Seeds(arguments) => seeds::seeds(arguments),
+        Verb::Keep(arguments) => regression::keep(arguments),
         Verb::Trace(arguments) => trace::trace(arguments),
+        Verb::Merge(arguments) => merge::merge(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

@@ -41,8 +41,8 @@
 //! the other then finds work a little before its own clock says that it came. Clocks themselves never go back.
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
-//! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, and [`crowd`] one with very many
-//! connections.
+//! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, [`shard`] parts of many, and
+//! [`crowd`] one with very many connections. [`scene`] is what a recorded run leaves beside its trace, [`view`] shows both.
 
 pub mod actor;
 pub mod aftermath;
@@ -58,16 +58,22 @@ mod fuzz_input;
 pub mod guard;
 pub mod incident;
 pub mod kernel;
+#[cfg(feature = "command")]
+pub mod merge;
 mod network;
 mod number_set;
 pub mod obligation;
 pub mod oracle;
+#[cfg(feature = "command")]
+pub mod record;
+pub mod regression;
 pub mod run_log;
 pub mod runner;
 pub mod scene;
 pub mod schedule;
 pub mod script;
 pub mod seam;
+pub mod shard;
 pub mod shrink;
 mod slab;
 pub mod story;
@@ -92,6 +98,7 @@ pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};
+pub use shard::Shard;
 pub use trace::{CallKind, CallRecord, Outcome, TraceEntry};
 pub use violation::{Excuse, Violation};
 pub use weather::{Latency, Swarm, Weather};
