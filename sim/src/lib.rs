@@ -42,7 +42,7 @@
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
 //! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, and [`crowd`] one with very many
-//! connections.
+//! connections. [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside the manifest.
 
 pub mod actor;
 pub mod aftermath;
@@ -68,6 +68,7 @@ pub mod script;
 pub mod seam;
 pub mod shrink;
 mod slab;
+pub mod stage;
 pub mod story;
 pub mod sweep;
 pub mod trace;
@@ -88,6 +89,7 @@ pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};
+pub use stage::{Check, Client, Conversation, Ended, Server, Stage, check};
 pub use sweep::check_bytes;
 pub use trace::{CallKind, CallRecord, Outcome, TraceEntry};
 pub use violation::{Excuse, Violation};
