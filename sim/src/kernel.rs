@@ -3,6 +3,7 @@
 //! Laid out as a kernel is. Each file is one noun; the calls themselves are in `syscalls`, which also accounts time and
 //! writes the trace. Numbers such as M4 or T56 are facts of the project's list of kernel semantics.
 
+mod acknowledgement;
 pub(crate) mod address;
 pub(crate) mod close;
 pub(crate) mod description;

@@ -24,8 +24,8 @@ const ACKS_MAX: usize = 32;
 
 /// A receiver acknowledges so many segments at once before it keeps an acknowledgement back.
 const QUICK_ACKS: u8 = 16;
-/// More unacknowledged bytes than a full segment has are acknowledged at once.
-const FRAME_BYTES: u64 = 1_448;
+/// What a receiver takes for a full segment before it has seen a longer one.
+const FRAME_BYTES_MIN: u64 = 536;
 
 /// Acknowledgements under way, in the order in which they arrive. A stream whose messages go back and forth has one at
 /// a time, and needs no memory for more.
@@ -119,6 +119,8 @@ pub(crate) struct Stream {
     pub(crate) fin_told: bool,
     /// Segments that have arrived since the last acknowledgement was sent, two at most.
     unacknowledged: u8,
+    /// The longest segment that has come: more unacknowledged bytes than these are acknowledged at once.
+    frame_bytes: u64,
     /// How many segments the receiver still acknowledges at once before it begins to keep acknowledgements back.
     quick_acks: u8,
     /// When an acknowledgement that is kept back reaches the sender; `u64::MAX` for none.
@@ -138,6 +140,7 @@ impl Stream {
             window_told: receive_capacity,
             receive_capacity,
             quick_acks: QUICK_ACKS,
+            frame_bytes: FRAME_BYTES_MIN,
             delayed_ack_at: u64::MAX,
             ack_event_at: u64::MAX,
             ..Stream::default()
@@ -226,7 +229,8 @@ impl Stream {
     /// Whether what has just arrived is acknowledged at once: at the start, after more than a full segment, and where nothing is
     /// answered (T58, T66).
     #[inline]
-    pub(crate) fn acknowledges_at_once(&mut self) -> bool {
+    pub(crate) fn acknowledges_at_once(&mut self, segment_bytes: u64) -> bool {
+        self.frame_bytes = self.frame_bytes.max(segment_bytes);
         self.unacknowledged = (self.unacknowledged + 1).min(2);
         if self.has_a_frame_unacknowledged() {
             return true;
@@ -240,7 +244,7 @@ impl Stream {
     #[inline]
     pub(crate) fn has_a_frame_unacknowledged(&self) -> bool {
         let told = self.acks.last().map_or(self.acked, |ack| ack.acked);
-        self.arrived.saturating_sub(told) > FRAME_BYTES
+        self.arrived.saturating_sub(told) > self.frame_bytes
     }
 
     /// Whether a read that has taken everything sends the acknowledgement that is kept back: a receiver that answers waits for
