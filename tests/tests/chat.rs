@@ -169,8 +169,30 @@ fn a_run_of_another_stage_is_skipped_and_what_is_no_run_is_refused() {
 #[test]
 fn a_chat_whose_connections_may_break_stands() {
     let environment = Environment { runs: Some(100), ..Environment::default() };
-    let made = Check::new("chat-that-breaks").connections_may_break().environment(environment).run(|stage| {
-        everybody_talks(stage, Chat::default);
-    });
+    let made = Check::new("chat-that-breaks").runs(100).connections_may_break().environment(environment).run(
+        |stage| {
+            let server = stage.serve("the chat", Config::default(), Chat::default);
+            let members = 0..stage.draw("members", 1..=3);
+            let clients: Vec<_> = members
+                .map(|member| {
+                    let (name, line) = (format!("member-{member}"), format!("line of {member}"));
+                    let talk = Conversation::new()
+                        .send(format!("{name}\n"))
+                        .send(format!("{line}\n"))
+                        .skip_to_line(format!("{name}: {line}"));
+                    stage.client(&name, server.address(), talk)
+                })
+                .collect();
+            let (broken, whole) =
+                (stage.sometimes("somebody is cut off"), stage.sometimes("nobody is cut off"));
+            stage.check("nobody is left", move |ended| {
+                assert_eq!(ended.server(&server).members(), 0);
+                let cut_off = clients.iter().any(|client| ended.client(client).was_cut_off());
+                assert_eq!(cut_off, ended.was_anybody_cut_off());
+                broken.when(cut_off);
+                whole.when(!cut_off);
+            });
+        },
+    );
     assert_eq!(made.unwrap().runs, 100);
 }

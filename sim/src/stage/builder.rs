@@ -28,6 +28,8 @@ const CONNECTION_BREAKERS: &[FaultKind] = &[
     FaultKind::FailedConnects,
     FaultKind::AcceptErrors,
     FaultKind::AcceptAborts,
+    // The loop sheds the connection with its reserve descriptor.
+    FaultKind::AcceptRefusals,
     FaultKind::DescriptorLimits,
     FaultKind::CreationErrors,
     FaultKind::RegistrationErrors,
