@@ -1,15 +1,19 @@
 //! What can be asked for, and how the process ends.
 
 mod conform;
+mod engine;
 mod faults;
 mod input;
 mod keep;
 mod list;
+mod merge;
+mod records;
 mod replay;
 mod report;
 mod run;
 mod scale;
 mod shrink;
+mod trace;
 
 use std::fmt;
 use std::io;
@@ -39,9 +43,12 @@ Examples:
   sim run --runs 100000 --workload echo    more of one workload
   sim run --seed $(git rev-parse HEAD)     seeds that change with each commit
   sim run --json | tail -1                 the summary as one object
+  sim run --shard 2/4 --records 2.jsonl    a quarter of the runs, and a record of each
+  sim merge *.jsonl                        what four machines found, as one
   sim scale                                1,000 to 200,000 connections at once: time, memory, counted steps
   sim run --faults late-waits,lost-syns    only these faults; see `sim faults`
   sim replay 0x00000000000051ed            the calls of one run, readable
+  sim trace 0x00000000000051ed --format html --out run.html    the same, as a picture
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
 Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 7 input or output,
@@ -63,6 +70,11 @@ enum Verb {
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
     Shrink(shrink::Arguments),
+    /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
+    #[command(after_help = EXAMPLES)]
+    Trace(trace::Arguments),
+    /// Puts the records of many machines together, and says what they lack
+    Merge(merge::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
     /// Reads a real clock, or real randomness, as if inside a run: the guard ends the process
@@ -193,6 +205,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
+        Verb::Trace(arguments) => trace::trace(arguments),
+        Verb::Merge(arguments) => merge::merge(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),
         Verb::Trespass { what } => trespass(what),
     };

@@ -1,6 +1,7 @@
 //! From a failing run to what is printed of it: recorded, shrunk, told.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::aftermath::counted;
 use crate::decision::Decisions;
@@ -58,6 +59,11 @@ impl Explanation {
         let story = story.unwrap_or_else(|| Story::of(&outcome, &failure));
         Some(Explanation { log, outcome, failure, small, story, runs })
     }
+}
+
+/// Where the picture of a run of somebody's test is, beside the file that the run is kept in.
+pub(crate) fn picture_of(kept: &str) -> PathBuf {
+    Path::new(kept).with_extension("html")
 }
 
 /// A failing run, as it is printed.
@@ -140,7 +146,8 @@ impl FailureBlock<'_> {
                 if matches!(self.input, Input::Seed(_)) {
                     writeln!(f, "  or        SIM_REPLAY={kept} {test}")?;
                 }
-                writeln!(f, "  shrink    SIM_SHRINK={kept} {test}")
+                writeln!(f, "  shrink    SIM_SHRINK={kept} {test}")?;
+                writeln!(f, "  look      {}, in a browser", picture_of(kept).display())
             }
             (Some(_), None) => Ok(()),
             (None, Some(kept)) => {

@@ -11,6 +11,17 @@ mod symbols;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static RUN: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Says which seed the next runs of this thread are made from, so that a refusal can name it.
+pub fn name_run(seed: u64) {
+    RUN.set(Some(seed));
+}
+
+/// The seed that was named last on this thread.
+pub fn named_run() -> Option<u64> {
+    RUN.try_with(Cell::get).ok().flatten()
 }
 
 /// Whether this thread is inside a simulated run.

@@ -41,8 +41,9 @@
 //! the other then finds work a little before its own clock says that it came. Clocks themselves never go back.
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
-//! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, and [`crowd`] one with very many
-//! connections. [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside the manifest.
+//! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, [`shard`] parts of many, and
+//! [`crowd`] one with very many connections. [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside
+//! the manifest.
 
 pub mod actor;
 pub mod aftermath;
@@ -57,21 +58,28 @@ pub mod fault;
 pub mod guard;
 pub mod incident;
 pub mod kernel;
+#[cfg(feature = "command")]
+pub mod merge;
 mod network;
 mod number_set;
 pub mod obligation;
 pub mod oracle;
+#[cfg(feature = "command")]
+pub mod record;
 pub mod run_log;
 pub mod runner;
+pub mod scene;
 pub mod schedule;
 pub mod script;
 pub mod seam;
+pub mod shard;
 pub mod shrink;
 mod slab;
 pub mod stage;
 pub mod story;
 pub mod sweep;
 pub mod trace;
+pub mod view;
 pub mod violation;
 pub mod weather;
 pub mod work;
@@ -89,6 +97,7 @@ pub use obligation::{Lapse, ObligationCheck, ObligationCounts};
 pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};
+pub use shard::Shard;
 pub use stage::{Check, Client, Conversation, Ended, Server, Stage, check};
 pub use sweep::check_bytes;
 pub use trace::{CallKind, CallRecord, Outcome, TraceEntry};

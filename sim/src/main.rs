@@ -6,7 +6,7 @@ mod command;
 /// already.
 #[cfg(all(target_os = "linux", not(feature = "guard")))]
 mod guard {
-    pub(crate) use sim::guard::is_inside;
+    pub(crate) use sim::guard::{is_inside, named_run};
 
     mod symbols;
 }

@@ -21,6 +21,7 @@ use crate::guard::Inside;
 use crate::kernel::Kernel;
 use crate::obligation::{Lapse, ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
+use crate::scene::Scene;
 use crate::seam::Tamper;
 use crate::stage::StageBuilder;
 use crate::trace::TraceEntry;
@@ -110,6 +111,8 @@ pub struct Outcome {
     pub obligations: ObligationCounts,
     /// The readable trace, if it was kept.
     pub trace: Vec<TraceEntry>,
+    /// What views need beside it, if it was kept.
+    pub scene: Option<Box<Scene>>,
     /// Every decision, if they were written down.
     pub choices: Option<ChoiceLog>,
     /// Who each thread was, if the readable trace was kept.

@@ -1,5 +1,6 @@
 //! Many runs: over seeds, over cores, with one combined hash that depends on neither the order nor the number of jobs.
 
+mod determinism;
 mod effect;
 
 use std::num::NonZeroUsize;
@@ -11,10 +12,12 @@ use crate::decision::Decisions;
 use crate::decision::seed::{Seed, mix, seed_of_run};
 use crate::explain::{Explanation, FailureBlock};
 use crate::fault::FaultKind;
+use crate::guard;
 use crate::kernel::Kernel;
 use crate::obligation::{ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
 use crate::runner::{Failure, Input, Outcome, RunOptions, run};
+use crate::shard::Shard;
 use crate::shrink::Progress;
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
@@ -34,8 +37,10 @@ pub struct Sweep {
     pub options: RunOptions,
     /// The seed of run 0.
     pub base: u64,
-    /// How many runs.
+    /// How many runs, over all shards.
     pub runs: u64,
+    /// Which of them are made.
+    pub shard: Shard,
     /// How many threads.
     pub jobs: NonZeroUsize,
     /// One in this many runs is made twice, and the hashes compared; at least 1.
@@ -55,12 +60,18 @@ impl Sweep {
             options,
             base,
             runs,
+            shard: Shard::WHOLE,
             jobs,
             twice_every: SAMPLE_EVERY,
             failures_max: None,
             stratified: false,
             check_effects: true,
         }
+    }
+
+    /// How many runs this shard makes.
+    pub fn runs_here(&self) -> u64 {
+        self.shard.runs_of(self.runs)
     }
 
     /// The options of a run: in a stratified sweep each takes the next cell of workload, kernel and weather.
@@ -182,24 +193,32 @@ impl Summary {
 
 /// Makes one run, twice if that is asked for.
 pub fn run_seed(options: &RunOptions, seed: u64, twice: bool) -> Outcome {
+    guard::name_run(seed);
     let mut outcome = run(options, Decisions::from_seed(seed));
     if twice && outcome.failure.as_ref().is_none_or(|failure| failure.oracle != Oracle::Panic) {
         let again = run(options, Decisions::from_seed(seed));
         if again.trace_hash != outcome.trace_hash || again.steps != outcome.steps {
-            let details = format!(
-                "the same seed gave trace hash {:#018x} over {} calls, and then {:#018x} over {}",
-                outcome.trace_hash, outcome.steps, again.trace_hash, again.steps
-            );
-            let step = outcome.steps.min(again.steps);
-            outcome.failure =
-                Some(Failure { oracle: Oracle::Determinism, at: Default::default(), step, details });
+            outcome.failure = Some(determinism::failure(options, seed, &outcome, &again));
         }
     }
     outcome
 }
 
-/// Makes all runs. `stop` ends the sweep early; `done` hears after each run how many have failed so far.
-pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Summary {
+/// A run that has just been made.
+#[derive(Clone, Debug)]
+pub struct Made<'a> {
+    /// Its place in the sweep. Runs are made in any order.
+    pub index: u64,
+    /// Its seed.
+    pub seed: Seed,
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// How many have failed so far, this one among them.
+    pub failed: u64,
+}
+
+/// Makes all runs of the shard. `stop` ends the sweep early; `done` hears of each run.
+pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -> Summary {
     let next = AtomicU64::new(0);
     let enough = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
@@ -209,10 +228,8 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
             let (sender, next, enough) = (sender.clone(), &next, &enough);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= sweep.runs {
-                        break;
-                    }
+                    let nth = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(index) = sweep.shard.nth(nth, sweep.runs) else { break };
                     let seed = seed_of_run(sweep.base, index);
                     let twice = index % sweep.twice_every.max(1) == 0;
                     if sender.send((index, seed, run_seed(&sweep.options_of(index), seed, twice))).is_err() {
@@ -230,16 +247,16 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(u64)) -> Sum
         drop(sender);
         for (index, seed, outcome) in receiver {
             summary.hashes.push((index, Seed(seed), outcome.trace_hash));
+            let failed = summary.failed.len() as u64 + u64::from(outcome.failure.is_some());
+            done(Made { index, seed: Seed(seed), outcome: &outcome, failed });
             summary.add(index, seed, || sweep.options_of(index), outcome);
-            let failed = summary.failed.len() as u64;
             if sweep.failures_max.is_some_and(|most| failed >= most) {
                 enough.store(true, Ordering::Relaxed);
             }
-            done(failed);
         }
     });
-    summary.interrupted = summary.runs < sweep.runs && !enough.into_inner();
-    if sweep.check_effects && summary.runs == sweep.runs {
+    summary.interrupted = summary.runs < sweep.runs_here() && !enough.into_inner();
+    if sweep.check_effects && summary.runs == sweep.runs_here() {
         sweep.check_effects(&mut summary, stop);
     }
     summary.failed.sort_by_key(|failed| failed.index);

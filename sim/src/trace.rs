@@ -12,6 +12,7 @@ use reactor::sys::Errno;
 use reactor::time::Instant;
 
 use crate::decision::seed::mix;
+use crate::scene::Scene;
 use crate::schedule::ThreadId;
 
 macro_rules! calls {
@@ -144,13 +145,45 @@ pub struct CallRecord {
     pub outcome: Outcome,
 }
 
+impl CallRecord {
+    /// The call and its result, without who and when.
+    pub fn words(&self) -> impl fmt::Display + '_ {
+        CallWords(self)
+    }
+
+    /// How long a wait was ready to wait, in nanoseconds: `None` for calls that are no waits, `Some(None)` for ever.
+    pub fn timeout_ns(&self) -> Option<Option<u64>> {
+        let [first, _] = self.arguments;
+        match self.call {
+            CallKind::EpollWait | CallKind::Poll => {
+                Some(u64::try_from((first as u32).cast_signed()).ok().map(|ms| ms * 1_000_000))
+            }
+            CallKind::Kevent => Some((first != u64::MAX).then_some(first)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for CallRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} t{:<3} ", Clock(self.ended), self.thread.0)?;
-        let [first, second] = self.arguments;
-        let name = self.call.name();
-        let fd = self.fd;
-        match self.call {
+        write!(f, "{} t{:<3} {}", Clock(self.ended), self.thread.0, self.words())?;
+        if self.timeout_ns().is_some() {
+            let slept_ns = self.ended.saturating_ns_since(self.began);
+            write!(f, "   (began {}, {} ns)", Clock(self.began), slept_ns)?;
+        }
+        Ok(())
+    }
+}
+
+struct CallWords<'a>(&'a CallRecord);
+
+impl fmt::Display for CallWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CallWords(record) = *self;
+        let [first, second] = record.arguments;
+        let name = record.call.name();
+        let fd = record.fd;
+        match record.call {
             CallKind::ClockGettime
             | CallKind::Socket
             | CallKind::EpollCreate1
@@ -214,12 +247,7 @@ impl fmt::Display for CallRecord {
             CallKind::Sendfile => write!(f, "{name}(fd{fd}, fd{first}, {second} bytes)")?,
             CallKind::Writev => write!(f, "{name}(fd{fd}, {first} segments of {second} bytes)")?,
         }
-        write!(f, " -> {}", self.outcome)?;
-        if matches!(self.call, CallKind::EpollWait | CallKind::Kevent | CallKind::Poll) {
-            let slept_ns = self.ended.saturating_ns_since(self.began);
-            write!(f, "   (began {}, {} ns)", Clock(self.began), slept_ns)?;
-        }
-        Ok(())
+        write!(f, " -> {}", record.outcome)
     }
 }
 
@@ -307,11 +335,14 @@ pub(crate) struct Trace {
     hash: u64,
     steps: u64,
     lines: Option<Vec<TraceEntry>>,
+    scene: Option<Box<Scene>>,
 }
 
 impl Trace {
-    pub(crate) fn new(collect: bool) -> Trace {
-        Trace { hash: 0, steps: 0, lines: collect.then(Vec::new) }
+    /// A trace whose time zero is `origin`; with `collect` readable lines and the scene are kept.
+    pub(crate) fn new(collect: bool, origin: Instant) -> Trace {
+        let scene = collect.then(|| Box::new(Scene::new(origin)));
+        Trace { hash: 0, steps: 0, lines: collect.then(Vec::new), scene }
     }
 
     #[inline]
@@ -352,6 +383,25 @@ impl Trace {
 
     pub(crate) fn take_lines(&mut self) -> Vec<TraceEntry> {
         self.lines.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What is collected beside the lines, if anything is.
+    #[inline]
+    pub(crate) fn scene_mut(&mut self) -> Option<&mut Scene> {
+        self.scene.as_deref_mut()
+    }
+
+    pub(crate) fn take_scene(&mut self) -> Option<Box<Scene>> {
+        self.scene.take()
+    }
+
+    /// The next note is about the connection that has this number.
+    pub(crate) fn about(&mut self, connection: u32) {
+        if let (Some(lines), Some(scene)) = (&self.lines, &mut self.scene)
+            && let Some(place) = scene.place_of(connection)
+        {
+            scene.notes.push((lines.len(), place));
+        }
     }
 
     pub(crate) fn hash(&self) -> u64 {

@@ -197,7 +197,7 @@ impl World {
         }
         let network = Network::new(&swarm);
         World {
-            trace: Trace::new(options.collect_trace),
+            trace: Trace::new(options.collect_trace, Instant::from_ns(swarm.clock_origin_ns)),
             ledger: options.obligations.is_on().then(Box::default),
             options,
             now: 0,
@@ -346,7 +346,11 @@ impl World {
         }
         self.faults.add(kind);
         let details = details(&mut Details { decisions: &mut self.decisions, kind, entity });
-        (!self.swarm.is_suppressed(kind)).then_some(details)
+        let suppressed = self.swarm.is_suppressed(kind);
+        if self.trace.collects() {
+            self.show_fault(kind, entity, suppressed);
+        }
+        (!suppressed).then_some(details)
     }
 
     #[inline]

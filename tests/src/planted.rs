@@ -3,7 +3,8 @@
 /// One planted bug.
 #[derive(Copy, Clone, Debug)]
 pub struct Bug {
-    /// Its number in the bug catalogue, or an X and a number for one that is not there; the patch has the same name.
+    /// Its number in the bug catalogue, or an X and a number for one that is not there, or
+    /// a D for one that decides without a seed; the patch has the same name.
     pub id: &'static str,
     /// What the patch breaks.
     pub breaks: &'static str,
@@ -147,4 +148,29 @@ pub const BUGS: &[Bug] = &[
         workload: "echo",
         invariants: &["descriptor-ledger"],
     },
+    Bug {
+        id: "D01",
+        breaks: "the run queue is served in the order of a hash set",
+        workload: "echo",
+        invariants: &["guard"],
+    },
+    Bug {
+        id: "D02",
+        breaks: "a real clock decides who is served first",
+        workload: "echo",
+        invariants: &["guard"],
+    },
+    Bug {
+        id: "D03",
+        breaks: "a counter that outlives the run decides who is served first",
+        workload: "echo",
+        invariants: &["determinism"],
+    },
 ];
+
+impl Bug {
+    /// Whether it makes runs that no seed decides. Such a run is made twice, or the guard ends it.
+    pub fn is_undeclared(&self) -> bool {
+        self.id.starts_with('D')
+    }
+}

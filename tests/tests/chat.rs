@@ -76,6 +76,7 @@ fn the_bug_of_the_first_attempt_is_found_told_kept_and_replayed_until_it_is_fixe
     assert!(matches!(failure.oracle, Oracle::Expectation | Oracle::Liveness), "{failed}");
     assert!(story.as_ref().is_some_and(|story| story.lines().len() <= 12), "{failed}");
     let kept = kept.clone().expect("it is kept");
+    assert!(std::fs::read_to_string(kept.with_extension("html")).unwrap().contains("<html"));
     let text = failed.to_string();
     for line in ["SIM_SEED=0x", &format!("SIM_REPLAY={}", kept.display())] {
         assert!(text.contains(line), "{line} is not in:\n{text}");

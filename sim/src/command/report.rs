@@ -73,7 +73,7 @@ pub(super) fn text(
         writeln!(out, "... and {more} more failing runs; --json prints them all\n")?;
     }
     if summary.interrupted {
-        writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs)?;
+        writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs_here())?;
     }
     let ObligationCounts { owed, paid, cancelled, .. } = summary.obligations;
     writeln!(out, "runs          {:>16}", grouped(summary.runs))?;

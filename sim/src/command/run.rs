@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use clap::Args;
@@ -11,7 +12,9 @@ use sim::ObligationCheck;
 use sim::decision::seed::Seed;
 use sim::sweep::{SAMPLE_EVERY, Sweep, sweep};
 
+use super::engine::{self, Choice};
 use super::keep::keep;
+use super::records::Records;
 use super::report::{self, WallClock};
 use super::shrink::interruption;
 use super::{Fixed, Trouble};
@@ -32,6 +35,15 @@ pub(super) struct Arguments {
     /// How many threads [default: one per core]
     #[arg(long, value_name = "J", value_parser = parse_jobs)]
     jobs: Option<NonZeroUsize>,
+    /// Makes part I of N of the runs, counted from 1; `auto` asks the engine that started this process
+    #[arg(long, value_name = "I/N|auto")]
+    shard: Option<Choice>,
+    /// How many parts there are, for an engine that does not say
+    #[arg(long, value_name = "N", requires = "shard", value_parser = parse_runs)]
+    shards: Option<u64>,
+    /// Writes one JSON object per run to this file while it runs, for `sim merge`; - is the standard output
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
     /// Prints one JSON object per failing run, and a summary object
     #[arg(long)]
     json: bool,
@@ -75,7 +87,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     if arguments.check_obligations {
         options.obligations = ObligationCheck::Always;
     }
+    let shard = engine::shard(arguments.shard, arguments.shards)?;
     let plan = Sweep {
+        shard,
         failures_max: arguments.failures_max,
         twice_every: if arguments.check_determinism { 1 } else { SAMPLE_EVERY },
         stratified: arguments.stratified,
@@ -83,21 +97,40 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     };
     let stop = interruption()?;
 
-    let bar = progress_bar(plan.runs);
+    let mut records = match &arguments.records {
+        Some(path) => Some(Records::create(path, &plan)?),
+        None => None,
+    };
+    let bar = progress_bar(plan.runs_here());
     let clock = WallClock::start();
     let mut failed_before = 0;
-    let summary = sweep(&plan, &stop, |failed| {
-        if failed != failed_before {
-            failed_before = failed;
-            bar.set_message(format!("{failed} failed"));
+    let summary = sweep(&plan, &stop, |made| {
+        if made.failed != failed_before {
+            failed_before = made.failed;
+            bar.set_message(format!("{} failed", made.failed));
         }
         bar.inc(1);
+        if let Some(records) = &mut records
+            && !records.add(&made)
+        {
+            // Nobody can read on: the sweep ends, and says why.
+            stop.store(true, Ordering::Relaxed);
+        }
     });
     bar.finish_and_clear();
     let wall_s = clock.seconds();
 
+    if let Some(records) = &mut records {
+        records.rest(&summary)?;
+    }
     let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop)?;
-    let mut out = io::stdout().lock();
+    if let Some(records) = records {
+        records.end(&summary, &kept, wall_s)?;
+    }
+    let mut out: Box<dyn Write> = match &arguments.records {
+        Some(path) if path == Path::new("-") => Box::new(io::stderr()),
+        _ => Box::new(io::stdout().lock()),
+    };
     if arguments.hashes {
         report::hashes(&mut out, &summary, arguments.json)?;
     }

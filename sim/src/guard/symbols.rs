@@ -11,14 +11,44 @@ thread_local! {
     static REFUSING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// The first frame above the call that is of no library, with its place where the build knows it.
+fn culprit(frames: &str, call: &str) -> Option<String> {
+    let name_of = |line: &str| {
+        let (number, name) = line.trim_start().split_once(": ")?;
+        number.parse::<u32>().ok().map(|_| name.trim().to_owned())
+    };
+    // Without places names are whole paths; with them they are short, and the place tells.
+    let is_of_a_library = |name: &str, place: Option<&str>| {
+        let path = name.trim_start_matches(['<', '&']);
+        let standard = ["std", "core", "alloc", "hashbrown"]
+            .iter()
+            .any(|library| path.strip_prefix(library).is_some_and(|rest| rest.starts_with(['[', ':'])));
+        let elsewhere = ["/rustc/", "/registry/src/", "/rustlib/src/"];
+        standard || place.is_some_and(|place| elsewhere.iter().any(|folder| place.contains(folder)))
+    };
+    let mut lines =
+        frames.lines().skip_while(|line| name_of(line).as_deref() != Some(call)).skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let Some(name) = name_of(line) else { continue };
+        let place = lines.peek().map(|line| line.trim()).filter(|line| line.starts_with("at "));
+        if !is_of_a_library(&name, place) {
+            return Some(place.map_or_else(|| name.clone(), |place| format!("{name} {place}")));
+        }
+    }
+    None
+}
+
 fn refuse_inside_a_run(call: &str) {
     if !super::is_inside() || REFUSING.replace(true) {
         return;
     }
-    eprintln!(
-        "{call} was called inside a simulated run: nothing but the seed may decide there. Called from:"
-    );
-    eprintln!("{}", Backtrace::force_capture());
+    let frames = Backtrace::force_capture().to_string();
+    eprintln!("{call} was called inside a simulated run: nothing but the seed may decide there");
+    eprintln!("  by        {}", culprit(&frames, call).as_deref().unwrap_or("a caller among these frames"));
+    if let Some(seed) = super::named_run() {
+        eprintln!("  replay    sim replay {seed:#018x}");
+    }
+    eprintln!("called from:\n{frames}");
     std::process::abort();
 }
 

@@ -6,6 +6,7 @@ use super::{NONE, Object};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
 use crate::obligation::Lapse;
+use crate::scene::PacketKind;
 use crate::world::World;
 
 /// An acknowledgement is kept back for so long, to be sent along with an answer (T66).
@@ -104,6 +105,7 @@ impl World {
     pub(crate) fn acknowledge(&mut self, connection: u32, side: usize) {
         if self.network.is_troubled() && self.loss(connection, 1 - side).is_some() {
             self.connections[connection].streams[side].unheard = true;
+            self.show_bare_packet(connection, 1 - side, PacketKind::Acknowledgement, self.now, true);
             self.expect_answer(connection, side);
             return;
         }
@@ -113,6 +115,7 @@ impl World {
         if self.fault(FaultKind::DelayedAcks, connection) {
             at += DELAYED_ACK_NS;
         }
+        self.show_bare_packet(connection, 1 - side, PacketKind::Acknowledgement, at, false);
         self.connections[connection].streams[side].acknowledge(at);
         if self.waits_for_ack(connection, side) {
             self.expect_stream_ack(connection, side);

@@ -8,6 +8,7 @@ use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
+use crate::scene::PacketKind;
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::World;
@@ -248,6 +249,7 @@ impl World {
         }
         stream.aborted = true;
         let at = if overtakes { at } else { at.max(stream.last_arrival + 1) };
+        self.show_bare_packet(connection, side, PacketKind::Reset, at, false);
         self.queue_connection_event(connection, at, EventKind::Reset { stream: entity });
     }
 
@@ -281,7 +283,7 @@ impl World {
         // Its own FIN has not gone out, whatever mark a shutdown before connect has left (T26).
         let piped = socket.fin_received && !finished && !bsd;
         let error = if piped { Errno::EPIPE } else { Errno::ECONNRESET };
-        self.note(|| format!("a reset arrives for connection {connection}"));
+        self.note_on(connection, || format!("a reset arrives for connection {connection}"));
         self.end_socket(receiver, Some(error));
     }
 
@@ -346,6 +348,7 @@ impl World {
             return;
         }
         self.remember_connection(connection);
+        self.hide_connection(connection);
         let mut entry = self.connections.remove(connection);
         for stream in &mut entry.streams {
             stream.release(&mut self.rings);

@@ -11,6 +11,7 @@ use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
+use crate::scene::PacketKind;
 use crate::violation::Excuse;
 use crate::world::{Details, World};
 
@@ -145,6 +146,7 @@ impl World {
             counted: [true, false],
             shared: [Sharing::default(); 2],
         });
+        self.show_connection(connection);
         self.hosts[host as usize].ports.connect(local.port(), &self.work);
         let socket = &mut self.sockets[id];
         socket.local = Some(local);
@@ -179,7 +181,8 @@ impl World {
     fn send_syn(&mut self, connection: u32, attempt: u32, first: u64) {
         let host = self.connections[connection].hosts[0];
         if self.fault(FaultKind::LostSyns, host) {
-            self.note(|| format!("the SYN of connection {connection} is lost"));
+            self.show_syn(connection, attempt, self.now, true);
+            self.note_on(connection, || format!("the SYN of connection {connection} is lost"));
             self.retry_syn(connection, attempt, first);
             return;
         }
@@ -202,6 +205,7 @@ impl World {
                 let at = (first + seconds * SECOND_NS).max(self.now + 1);
                 let latency_ns = self.arrival(connection, 0) - self.now;
                 let attempt = attempt + 1;
+                self.expect_syn(connection, at);
                 self.queue_connection_event(
                     connection,
                     at + latency_ns,
@@ -227,11 +231,14 @@ impl World {
             return;
         }
         if self.network.is_troubled() && !self.syn_passes(connection, 0) {
+            self.show_syn(connection, attempt, self.now, true);
             return;
         }
+        self.show_syn(connection, attempt, self.now, false);
         if self.connections[connection].sockets[1] != NONE {
             // The answer to an earlier SYN was lost.
             let at = self.arrival(connection, 1);
+            self.show_bare_packet(connection, 1, PacketKind::SynAck, at, false);
             self.queue_connection_event(connection, at, EventKind::SynAck { connection });
             return;
         }
@@ -241,12 +248,15 @@ impl World {
                 return;
             }
             let at = self.arrival(connection, 1);
+            self.show_bare_packet(connection, 1, PacketKind::Reset, at, false);
             self.fail_attempt_at(connection, at, Errno::ECONNREFUSED, Excuse::Refused);
             return;
         };
         let entry = self.sockets[listener].listener.as_mut().expect("the listener was just found");
         if entry.queue.len() as u64 + entry.half_open >= entry.limit {
-            self.note(|| format!("the accept queue of {to} is full: a SYN from {from} is dropped"));
+            self.note_on(connection, || {
+                format!("the accept queue of {to} is full: a SYN from {from} is dropped")
+            });
             self.retry_lost_syn(connection);
             return;
         }
@@ -255,6 +265,7 @@ impl World {
         self.connections[connection].listener = (listener, serial);
         self.make_server_side(connection, listener, host, to);
         let at = self.arrival(connection, 1);
+        self.show_bare_packet(connection, 1, PacketKind::SynAck, at, false);
         self.queue_connection_event(connection, at, EventKind::SynAck { connection });
     }
 
@@ -325,6 +336,7 @@ impl World {
         socket.state = State::Connected;
         let at = self.arrival(connection, 0);
         self.connections[connection].streams[0].last_arrival = at;
+        self.show_bare_packet(connection, 0, PacketKind::Acknowledgement, at, false);
         self.queue_connection_event(connection, at, EventKind::HandshakeAck { connection });
         self.wake(Object::Socket(client), Key::Any);
     }
@@ -336,7 +348,8 @@ impl World {
         let Some(told) = self.loss(connection, side) else { return true };
         let entry = &self.connections[connection];
         let address = entry.addresses[0];
-        self.note(|| format!("a packet of the handshake of {address} is lost"));
+        self.show_loss(connection, side);
+        self.note_on(connection, || format!("a packet of the handshake of {address} is lost"));
         self.excuse_connection(connection, Excuse::KeptApart);
         if told && side == 0 {
             let at = self.now + self.swarm.latency.min_ns;
@@ -377,7 +390,7 @@ impl World {
         let Some(entry) = self.connections.get(connection) else { return };
         let client = entry.sockets[0];
         if client != NONE && self.sockets[client].state == State::SynSent {
-            self.note(|| format!("connection attempt {connection} fails: {}", error.name()));
+            self.note_on(connection, || format!("connection attempt {connection} fails: {}", error.name()));
             self.end_socket(client, Some(error));
         }
         if self.connections.get(connection).is_some() {

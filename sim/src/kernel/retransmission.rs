@@ -9,6 +9,7 @@ use reactor::sys::Errno;
 use super::NONE;
 use super::socket::State;
 use crate::event::EventKind;
+use crate::scene::{PacketKind, Shown};
 use crate::violation::Excuse;
 use crate::world::World;
 
@@ -34,7 +35,8 @@ impl World {
     #[cold]
     pub(crate) fn segment_passes(&mut self, connection: u32, side: usize) -> bool {
         if self.loss(connection, side).is_some() {
-            self.note(|| format!("a segment of connection {connection} is lost"));
+            self.show_loss(connection, side);
+            self.note_on(connection, || format!("a segment of connection {connection} is lost"));
             self.connections[connection].streams[side].lost = true;
             self.expect_answer(connection, side);
             return false;
@@ -86,12 +88,18 @@ impl World {
                 self.expect_answer(connection, side);
             }
         } else if again {
-            self.note(|| format!("what connection {connection} has lost is sent again"));
+            self.note_on(connection, || format!("what connection {connection} has lost is sent again"));
             self.connections[connection].streams[side].lost = false;
             let at = self.arrival(connection, side);
             let stream = &mut self.connections[connection].streams[side];
             let at = at.max(stream.last_arrival + 1);
             stream.last_arrival = at;
+            let from = stream.arrived;
+            if self.trace.collects() {
+                let kind = PacketKind::Data;
+                let shown = Shown { kind, sent: now, arrives: at, from, to: end, again: true, lost: false };
+                self.show_packet(connection, side, shown);
+            }
             let event = EventKind::Segment { stream: connection * 2 + side as u32, end };
             self.queue_connection_event(connection, at, event);
         } else {
@@ -111,7 +119,7 @@ impl World {
         let entry = &mut self.connections[connection];
         entry.silent[side] = true;
         let sender = entry.sockets[side];
-        self.note(|| format!("connection {connection} times out at side {side}"));
+        self.note_on(connection, || format!("connection {connection} times out at side {side}"));
         if sender != NONE && self.sockets[sender].state == State::Connected {
             self.end_socket(sender, Some(Errno::ETIMEDOUT));
         }
@@ -124,7 +132,8 @@ impl World {
         if receiver == NONE || self.sockets[receiver].state == State::Closed {
             return;
         }
-        self.note(|| format!("a reset of connection {connection} is lost"));
+        self.show_loss(connection, side);
+        self.note_on(connection, || format!("a reset of connection {connection} is lost"));
         let entry = &mut self.connections[connection];
         entry.silent[side] = true;
         entry.streams[side].aborted = false;

@@ -178,7 +178,11 @@ impl World {
     ) {
         let ended = self.threads[thread.0 as usize].local;
         let (began, ended) = (self.clock(began), self.clock(ended));
-        self.trace.call(CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome });
+        let record = CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome };
+        self.trace.call(record);
+        if self.trace.collects() {
+            self.show_use(&record);
+        }
         self.decisions.at_step(self.trace.steps());
     }
 

@@ -9,6 +9,7 @@ use super::watch::Key;
 use super::{Kernel, NONE, Object, cost};
 use crate::event::EventKind;
 use crate::fault::FaultKind;
+use crate::scene::{PacketKind, Shown};
 use crate::schedule::ThreadId;
 use crate::violation::Excuse;
 use crate::world::{Details, World};
@@ -130,6 +131,9 @@ impl World {
                 break;
             }
         }
+        if self.trace.collects() {
+            self.show_bytes(connection, side, segments, count);
+        }
         self.spend(thread, cost::SEND_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
         self.progress(thread);
         self.transmit(connection, side);
@@ -224,6 +228,13 @@ impl World {
             let at = at.max(stream.last_arrival + 1);
             stream.last_arrival = at;
             stream.sent = end;
+            if self.trace.collects() {
+                let kind = PacketKind::Data;
+                let now = self.now;
+                let shown =
+                    Shown { kind, sent: now, arrives: at, from: sent, to: end, again: false, lost: false };
+                self.show_packet(connection, side, shown);
+            }
             self.answer(connection, side, at);
             self.queue_connection_event(connection, at, EventKind::Segment { stream: entity, end });
         }
@@ -269,7 +280,7 @@ impl World {
             return;
         }
         if self.fault(FaultKind::InjectedResets, connection) {
-            self.note(|| format!("connection {connection} is reset from outside"));
+            self.note_on(connection, || format!("connection {connection} is reset from outside"));
             self.excuse_connection(connection, Excuse::Injected);
             self.fail_socket(receiver, Errno::ECONNRESET);
             return;
@@ -278,7 +289,9 @@ impl World {
             details.choose("which error", &[Errno::ETIMEDOUT, Errno::EHOSTUNREACH, Errno::ENETUNREACH])
         };
         if let Some(error) = self.fault_with(FaultKind::FailedConnections, connection, failure) {
-            self.note(|| format!("one side of connection {connection} fails: {}", error.name()));
+            self.note_on(connection, || {
+                format!("one side of connection {connection} fails: {}", error.name())
+            });
             self.excuse_connection(connection, Excuse::Injected);
             self.end_socket(receiver, Some(error));
             return;
@@ -311,7 +324,7 @@ impl World {
         if self.trace.collects() {
             let end_note = if fin { ", and its end" } else { "" };
             let address = self.connections[connection].addresses[1 - side];
-            self.note(|| format!("bytes up to {end} arrive at {address}{end_note}"));
+            self.note_on(connection, || format!("bytes up to {end} arrive at {address}{end_note}"));
         }
         if fin {
             self.acknowledge_end(connection, side, segment_bytes);

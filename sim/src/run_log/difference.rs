@@ -70,6 +70,19 @@ impl RunLog {
         earlier.or_else(|| self.other_end(outcome))
     }
 
+    /// The last decision that both made alike before they parted, and how many calls had been made by then.
+    pub fn last_common_choice(&self, outcome: &Outcome) -> Option<(u64, Side)> {
+        let log = outcome.choices.as_ref()?;
+        let alike = |&(kept, now): &(&Choice, &Choice)| {
+            let question = same_question((kept, self.choices.site(kept)), (now, log.site(now)));
+            question && kept.value == now.value && kept.step == now.step
+        };
+        let step = self.first_difference(outcome, true).map_or(u64::MAX, |difference| difference.step);
+        let pairs = self.choices.choices().iter().zip(log.choices());
+        let (last, _) = pairs.take_while(alike).take_while(|(kept, _)| kept.step <= step).last()?;
+        Some((last.step, Side::Choice(*last, self.choices.site(last).to_owned())))
+    }
+
     fn first_call(&self, outcome: &Outcome) -> Option<Difference> {
         let now = outcome.trace.iter().filter_map(|entry| match entry {
             TraceEntry::Call(call) => Some(call),

@@ -498,6 +498,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             work: world.work(),
             faults: world.fault_counts(),
             obligations: world.obligation_counts(),
+            scene: world.take_scene(),
             trace: world.take_trace(),
             choices: world.take_choices(),
             cast: if self.options.collect_trace { self.cast() } else { Vec::new() },

@@ -1,16 +1,17 @@
 //! Failing runs of tests: explained, and kept where the lines to paste find them.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Failed, Reason};
 use crate::decision::Decisions;
 use crate::decision::seed::Seed;
-use crate::explain::{Explanation, FailureBlock};
+use crate::explain::{Explanation, FailureBlock, picture_of};
 use crate::run_log::RunLog;
-use crate::runner::{Failure, Input, Outcome, RunOptions};
+use crate::runner::{Failure, Input, Outcome, RunOptions, run};
 use crate::shrink::Progress;
+use crate::view::{Format, View};
 
 /// Runs made at most to find a smaller one that fails in the same way, unless `SIM_SHRINK_RUNS` says otherwise.
 const SHRINK_RUNS: u64 = 3_000;
@@ -36,6 +37,15 @@ pub(super) fn write(log: &RunLog, folder: &Path, name: &str) -> io::Result<PathB
     Ok(path)
 }
 
+/// Draws a recorded run beside the file that it is kept in: a page for a browser.
+pub(super) fn draw(outcome: &Outcome, kept: &Path, replay: &str) -> io::Result<()> {
+    let source = kept.display().to_string();
+    let Some(view) = View::of(outcome, &source, replay) else { return Ok(()) };
+    let mut page = BufWriter::new(fs::File::create(picture_of(&source))?);
+    view.write(Format::Html, &mut page)?;
+    page.flush()
+}
+
 /// Which run failed, and what with.
 pub(super) struct Found<'a> {
     pub(super) outcome: &'a Outcome,
@@ -50,7 +60,7 @@ pub(super) fn failed_run(found: &Found<'_>, environment: &Environment) -> Box<Fa
     let runs_max = environment.shrink_runs.unwrap_or(SHRINK_RUNS);
     let mut go_on = |progress: Progress| progress.runs < runs_max;
     let explanation = Explanation::of(options, Decisions::from_seed(seed.0), seed.to_string(), &mut go_on);
-    let (kept, trouble) = match explanation.as_ref().map(|found| keep(found, &folder(environment), seed)) {
+    let (kept, trouble) = match explanation.as_ref().map(|found| keep(found, options, &folder(environment), seed)) {
         Some(Ok(path)) => (Some(path), None),
         Some(Err(error)) => (None, Some(error)),
         None => (None, None),
@@ -75,12 +85,18 @@ pub(super) fn failed_run(found: &Found<'_>, environment: &Environment) -> Box<Fa
     Failed::new(Reason::Run { failure: failure.clone(), seed: Some(seed), kept, story }, text)
 }
 
-/// Keeps the whole run and the small one. Answers where the smallest is.
-fn keep(explanation: &Explanation, folder: &Path, seed: Seed) -> io::Result<PathBuf> {
+/// Keeps the whole run and the small one, and draws the small one. Answers where the smallest is.
+fn keep(explanation: &Explanation, options: &RunOptions, folder: &Path, seed: Seed) -> io::Result<PathBuf> {
     let name = format!("{}-{:016x}", explanation.log.workload, seed.0);
     let whole = write(&explanation.log, folder, &format!("{name}.simlog"))?;
-    match &explanation.small {
-        Some(small) => write(small, folder, &format!("{name}.small.simlog")),
-        None => Ok(whole),
-    }
+    let (log, kept) = match &explanation.small {
+        Some(small) => (small, write(small, folder, &format!("{name}.small.simlog"))?),
+        None => (&explanation.log, whole),
+    };
+    let again = RunOptions { switches: log.switches, ..options.clone() }
+        .fixed_to(log.workload, log.kernel, log.weather)
+        .recorded();
+    let outcome = run(&again, Decisions::from_tape(log.choices.tape()));
+    draw(&outcome, &kept, &format!("SIM_REPLAY={} {}", kept.display(), log.test))?;
+    Ok(kept)
 }

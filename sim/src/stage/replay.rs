@@ -91,6 +91,7 @@ pub(super) fn replay(
         say(&format!("sim: {}: {name} passes now; it {compared}", builder.name()));
         return Ok(summary);
     };
+    draw(&outcome, path, builder)?;
     let story = Story::of(&outcome, failure);
     let mut text = told(&outcome, &options, &name);
     text += &format!("\n  replayed  {compared}\n  story");
@@ -99,6 +100,12 @@ pub(super) fn replay(
     }
     let kept = Some(path.to_owned());
     Err(Failed::new(Reason::Run { failure: failure.clone(), seed: None, kept, story: Some(story) }, text))
+}
+
+fn draw(outcome: &Outcome, kept: &Path, builder: &StageBuilder) -> Result<(), Box<Failed>> {
+    let replay = format!("SIM_REPLAY={} {}", kept.display(), builder.test());
+    let cannot = |error| Failed::asked(format!("cannot draw {}: {error}", kept.display()));
+    keep::draw(outcome, kept, &replay).map_err(cannot)
 }
 
 fn told(outcome: &Outcome, options: &RunOptions, name: &str) -> String {
@@ -144,6 +151,7 @@ pub(super) fn smaller(
             path.display()
         )));
     };
+    draw(&outcome, &kept, builder)?;
     let story = Story::of(&outcome, failure);
     let mut text = told(&outcome, &again, &kept.display().to_string());
     text += &format!("\n  shrunk    {sizes}\n  story");

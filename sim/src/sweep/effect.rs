@@ -101,9 +101,9 @@ impl Sweep {
     }
 
     /// Makes runs again with one kind suppressed: kinds that have shown no effect first, the lowest indexes first. Which
-    /// runs depends on nothing but their outcomes.
+    /// runs depends on nothing but their outcomes; so each shard checks runs of its own, and none of it is in its records.
     pub(super) fn check_effects(&self, summary: &mut Summary, stop: &AtomicBool) {
-        let mut left = usize::try_from(self.runs / RUNS_PER_CHECK).unwrap_or(usize::MAX);
+        let mut left = usize::try_from(self.runs_here() / RUNS_PER_CHECK).unwrap_or(usize::MAX);
         for round in 0..CANDIDATES_MAX {
             let wanting = |tally: &&FaultTally| tally.effective == 0 || round < CHECKS_MIN;
             let mut batch: Vec<Check> = summary

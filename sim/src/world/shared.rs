@@ -20,6 +20,7 @@ use crate::kernel::process::Process;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::{Kernel, Object};
 use crate::obligation::ObligationCounts;
+use crate::scene::Scene;
 use crate::schedule::{Phase, Step, Thread, ThreadId};
 use crate::trace::TraceEntry;
 use crate::violation::{Excuse, Violation};
@@ -348,6 +349,11 @@ impl SharedWorld {
     /// The readable lines collected since the last take.
     pub fn take_trace(&self) -> Vec<TraceEntry> {
         self.world.borrow_mut().trace.take_lines()
+    }
+
+    /// What was collected beside the readable lines; nothing is collected after that.
+    pub fn take_scene(&self) -> Option<Box<Scene>> {
+        self.world.borrow_mut().take_scene()
     }
 
     /// Adds a line to the readable trace.

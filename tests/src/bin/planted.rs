@@ -248,8 +248,15 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
         "--runs",
         &runs.to_string(),
     ]);
-    let output =
-        sweep.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    if bug.is_undeclared() {
+        sweep.arg("--check-determinism");
+    }
+    let output = sweep.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if let Some(finding) = refused(&said) {
+        return Ok(Some(finding));
+    }
+    eprint!("{said}");
     let text = String::from_utf8_lossy(&output.stdout);
     for object in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         // A failing run names its oracle here; the summary has a count.
@@ -262,6 +269,22 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
         }
     }
     Ok(None)
+}
+
+/// What the guard says before it ends a process that asked for a real clock or real randomness inside a run. It must point
+/// at the function that every such patch changes.
+fn refused(said: &str) -> Option<Finding> {
+    let after =
+        |name: &str| said.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(str::trim);
+    said.contains("inside a simulated run").then(|| Finding {
+        // The process ended before it could say how many runs it had made.
+        runs: 1,
+        seed: after("replay ").and_then(|line| line.rsplit(' ').next()).unwrap_or("?").to_string(),
+        invariant: match after("by ") {
+            Some(place) if place.contains("serve_run_queue") => "guard".to_string(),
+            other => format!("guard at {}", other.unwrap_or("an unknown place")),
+        },
+    })
 }
 
 /// Brings the copy to the state of the working tree: writes only what differs, so that cargo rebuilds only that.

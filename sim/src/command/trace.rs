@@ -1,0 +1,79 @@
+//! `sim trace`: one run, as a picture or as a file for another tool.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use sim::explain::FailureBlock;
+use sim::runner::{Input, run};
+use sim::view::{Format, View};
+use sim::{ObligationCheck, RunOptions};
+
+use super::input::Case;
+use super::{Fixed, Trouble, unknown};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// A seed, or a file: a kept run, a script that begins with `sim-script 1`, or the bytes of a fuzzer
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// text; json (one object a line); html (one page for a browser); perfetto (for ui.perfetto.dev); pcapng (for Wireshark)
+    #[arg(long, value_name = "F", default_value = "text", value_parser = parse_format)]
+    format: Format,
+    /// Where it is written [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Stops after so many calls
+    #[arg(long, value_name = "STEP")]
+    until: Option<u64>,
+    #[command(flatten)]
+    fixed: Fixed,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    Format::from_name(text).ok_or_else(|| unknown(text, Format::ALL.map(Format::name).as_slice()))
+}
+
+pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
+    let Arguments { format, .. } = *arguments;
+    if format == Format::Pcapng && arguments.out.is_none() && io::stdout().is_terminal() {
+        return Err(Trouble::Usage("a capture is not for a terminal: say where with --out FILE".to_owned()));
+    }
+    let case = Case::read(&arguments.what, &arguments.fixed)?;
+    let options = RunOptions {
+        obligations: ObligationCheck::Always,
+        until_step: arguments.until,
+        ..case.options.clone().recorded()
+    };
+    let outcome = run(&options, case.decisions());
+    let input = Input::File(&case.name);
+    let failure = outcome.failure.as_ref();
+    let replay = failure.map(|failure| {
+        let block = FailureBlock {
+            outcome: &outcome,
+            failure,
+            input,
+            options: &case.options,
+            explanation: None,
+            kept: None,
+        };
+        block.replay()
+    });
+    let replay = replay.unwrap_or_else(|| format!("sim replay {}", case.name));
+    let view = View::of(&outcome, &case.name, &replay).expect("the run was recorded");
+    match &arguments.out {
+        None => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            view.write(format, &mut out)?;
+            out.flush()?;
+        }
+        Some(path) => {
+            let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
+            let mut out = BufWriter::new(File::create(path).map_err(cannot)?);
+            view.write(format, &mut out).map_err(cannot)?;
+            out.flush().map_err(cannot)?;
+        }
+    }
+    Ok(0)
+}
