@@ -60,11 +60,12 @@ pub(super) fn failed_run(found: &Found<'_>, environment: &Environment) -> Box<Fa
     let runs_max = environment.shrink_runs.unwrap_or(SHRINK_RUNS);
     let mut go_on = |progress: Progress| progress.runs < runs_max;
     let explanation = Explanation::of(options, Decisions::from_seed(seed.0), seed.to_string(), &mut go_on);
-    let (kept, trouble) = match explanation.as_ref().map(|found| keep(found, options, &folder(environment), seed)) {
-        Some(Ok(path)) => (Some(path), None),
-        Some(Err(error)) => (None, Some(error)),
-        None => (None, None),
-    };
+    let (kept, trouble) =
+        match explanation.as_ref().map(|found| keep(found, options, &folder(environment), seed)) {
+            Some(Ok(path)) => (Some(path), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
     let shown = kept.as_ref().map(|path| path.display().to_string());
     let block = FailureBlock {
         outcome,
