@@ -53,3 +53,28 @@ pub struct Counters {
     /// Errors outside the list of `Errno`.
     pub errors_unlisted: u64,
 }
+
+macro_rules! named {
+    ($($name:ident)*) => {
+        impl Counters {
+            /// Every counter with its name, in the order of the fields.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                // Taken apart, so that a field that is missing here does not compile.
+                let Counters { $($name),* } = *self;
+                [$((stringify!($name), $name)),*].into_iter()
+            }
+        }
+
+        impl std::ops::AddAssign for Counters {
+            fn add_assign(&mut self, other: Counters) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+named! {
+    turns turns_empty waits_interrupted events events_stale accepted connected connects_failed closed shed
+    accept_pauses accept_errors registrations_failed bytes_read bytes_written reads writes reads_empty
+    writes_full read_budget_ends write_budget_ends timers_fired messages errors_unlisted
+}

@@ -8,6 +8,7 @@ mod keep;
 mod list;
 mod merge;
 mod records;
+mod regression;
 mod replay;
 mod report;
 mod run;
@@ -70,6 +71,8 @@ enum Verb {
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
     Shrink(shrink::Arguments),
+    /// Makes a failing run a regression, which every test run replays
+    Keep(regression::Arguments),
     /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
     #[command(after_help = EXAMPLES)]
     Trace(trace::Arguments),
@@ -205,6 +208,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
+        Verb::Keep(arguments) => regression::keep(arguments),
         Verb::Trace(arguments) => trace::trace(arguments),
         Verb::Merge(arguments) => merge::merge(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),

@@ -42,8 +42,8 @@
 //!
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
 //! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, [`shard`] parts of many, and
-//! [`crowd`] one with very many connections. [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside
-//! the manifest.
+//! [`crowd`] one with very many connections. [`scene`] is what a recorded run leaves beside its trace, [`view`] shows both.
+//! [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside the manifest.
 
 pub mod actor;
 pub mod aftermath;
@@ -66,6 +66,7 @@ pub mod obligation;
 pub mod oracle;
 #[cfg(feature = "command")]
 pub mod record;
+pub mod regression;
 pub mod run_log;
 pub mod runner;
 pub mod scene;

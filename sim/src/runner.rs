@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use reactor::Counters;
 use reactor::time::Instant;
 
 use crate::aftermath::Sleeper;
@@ -115,6 +116,8 @@ pub struct Outcome {
     pub scene: Option<Box<Scene>>,
     /// Every decision, if they were written down.
     pub choices: Option<ChoiceLog>,
+    /// What the loops counted that were alive at the end, added up.
+    pub counters: Counters,
     /// Who each thread was, if the readable trace was kept.
     pub cast: Vec<String>,
     /// The loops that slept through something when the trouble or the calm ended, if the readable trace was kept.

@@ -294,7 +294,9 @@ impl World {
         let (sent, arrives) = (self.clock(shown.sent), self.clock(shown.arrives));
         let Some(entry) = self.connections.get(number) else { return };
         let (stream, incoming) = (&entry.streams[side], &entry.streams[1 - side]);
-        let position = shown.from.min(stream.written);
+        let data = shown.kind == PacketKind::Data;
+        // A packet without bytes may follow the end of the stream, which counts as one.
+        let position = if data { shown.from.min(stream.written) } else { shown.from };
         let packet = Packet {
             sent,
             arrives,
@@ -303,7 +305,7 @@ impl World {
             kind: shown.kind,
             position,
             length: shown.to.min(stream.written).saturating_sub(position),
-            end: shown.kind == PacketKind::Data && shown.to > stream.written,
+            end: data && shown.to > stream.written,
             acknowledges: incoming.arrived,
             window: incoming.window_told.saturating_sub(incoming.arrived),
             again: shown.again,

@@ -253,3 +253,43 @@ fn scripts_that_need_what_is_missing_are_skipped_with_the_reason_and_never_count
         assert!(ran.ends_with("0 passed, 1 skipped, 0 failed\n"), "{ran}");
     }
 }
+
+#[test]
+fn a_trace_is_written_in_every_format_from_seeds_and_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = folder.path().join("input");
+    std::fs::write(&bytes, [7; 300]).unwrap();
+    for what in ["0x51ed", bytes.to_str().unwrap()] {
+        let traced = |format: &str| {
+            let path = folder.path().join(format);
+            let output = sim(&["trace", what, "--format", format, "--out", path.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert!(output.stdout.is_empty() && output.stderr.is_empty());
+            std::fs::read(path).unwrap()
+        };
+        assert!(traced("html").starts_with(b"<!doctype html>"));
+        assert_eq!(traced("pcapng")[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+        let perfetto: serde_json::Value = serde_json::from_slice(&traced("perfetto")).expect("JSON");
+        assert!(perfetto["traceEvents"].is_array());
+        assert!(traced("json").starts_with(b"{\"type\":\"header\",\"format\":\"sim-trace\""));
+        // The same lines as a replay has, and the same hash.
+        let lines = String::from_utf8(traced("text")).unwrap();
+        let replayed = out(&sim(&["replay", what]));
+        let calls = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| line.contains(" -> ")).map(str::to_owned).skip(1).collect()
+        };
+        assert_eq!(calls(&lines), calls(&replayed));
+        assert_eq!(lines.lines().last(), replayed.lines().last());
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_made_or_written_says_why() {
+    let text = complaint(&["trace", "1", "--format", "gif"]);
+    assert!(text.contains("html") && text.contains("pcapng"), "{text}");
+    assert!(complaint(&["trace", "no-such-file"]).contains("there is no such file"));
+    let folder = tempfile::tempdir().unwrap();
+    let output = sim(&["trace", "1", "--out", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("sim: cannot write "), "{output:?}");
+}

@@ -43,6 +43,8 @@ fn shrunk_failure() -> Outcome {
     };
     let fails = |seed: &u64| run(&options, Decisions::from_seed(*seed)).failure.is_some();
     let seed = (0..500).find(fails).expect("one of 500 runs fails");
+    let whole = run(&options.clone().recorded(), Decisions::from_seed(seed));
+    keep("failure-whole.html", &view(&whole, Format::Html));
     let mut runs = 0;
     let mut go_on = |_| {
         runs += 1;

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::keep::Kept;
 use serde::Serialize;
 use sim::ObligationCounts;
-use sim::explain::FailureBlock;
+use sim::explain::{Explanation, FailureBlock};
+use sim::run_log::RunLog;
 use sim::runner::Input;
 use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
 
@@ -152,6 +153,17 @@ struct FailedObject<'a> {
     replay: String,
     kept: Option<&'a str>,
     story: &'a [String],
+    /// Decisions that are not benign: of the run as it was found, and of the small one.
+    decisions: Option<[usize; 2]>,
+    /// Calls, likewise.
+    kept_calls: Option<[usize; 2]>,
+    shrink_runs: Option<u64>,
+}
+
+/// Something of the run as it was found and of the small one.
+fn sizes(explanation: Option<&Explanation>, of: impl Fn(&RunLog) -> usize) -> Option<[usize; 2]> {
+    let Explanation { log, small, .. } = explanation?;
+    Some([of(log), of(small.as_ref().unwrap_or(log))])
 }
 
 #[derive(Serialize)]
@@ -209,6 +221,9 @@ pub(super) fn json(
             trace_hash: format!("{:#018x}", failed.outcome.trace_hash),
             replay: block.replay(),
             kept: block.kept,
+            decisions: sizes(block.explanation, |log| log.choices.tape().weight()),
+            kept_calls: sizes(block.explanation, |log| log.calls.len()),
+            shrink_runs: block.explanation.map(|explanation| explanation.runs),
             story: block.explanation.map_or(&[], |explanation| explanation.story.lines()),
         };
         write_line(out, &object)?;

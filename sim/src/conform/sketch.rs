@@ -252,7 +252,11 @@ impl Sketch {
             .filter(|&file| self.files[file].kind == Kind::Listener && self.files[file].descriptors > 0);
         if self.files[client].started {
             // It may fail, or start again: nobody here follows that.
-            if self.files[client].dead || self.files[client].wild {
+            // Who closes, or shuts down for reading, may have reset it.
+            let peer = self.files[client].peer;
+            let may_be_reset =
+                peer.is_some_and(|peer| self.files[peer].descriptors == 0 || self.files[peer].is_shut);
+            if self.files[client].dead || self.files[client].wild || may_be_reset {
                 self.files[client].wild = true;
                 if let Some(listener) = listening {
                     self.files[listener].wild = true;

@@ -230,7 +230,8 @@ impl Stream {
     /// answered (T58, T66).
     #[inline]
     pub(crate) fn acknowledges_at_once(&mut self, segment_bytes: u64) -> bool {
-        self.frame_bytes = self.frame_bytes.max(segment_bytes);
+        // Nobody sends segments of more than half a window.
+        self.frame_bytes = self.frame_bytes.max(segment_bytes.min(self.receive_capacity / 2));
         self.unacknowledged = (self.unacknowledged + 1).min(2);
         if self.has_a_frame_unacknowledged() {
             return true;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use reactor::Sender;
 use reactor::time::Instant;
+use reactor::{Counters, Sender};
 
 use super::member::Member;
 use super::panics;
@@ -422,6 +422,20 @@ impl<'a, W: Workload> Drive<'a, W> {
         self.plan.judge(&services, &clients, lost_at_accept)
     }
 
+    /// What the loops have counted.
+    fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.services
+            .iter()
+            .filter_map(|seat| seat.member.as_ref())
+            .for_each(|it| sum += *it.reactor.counters());
+        self.clients
+            .iter()
+            .filter_map(|seat| seat.member.as_ref())
+            .for_each(|it| sum += *it.reactor.counters());
+        sum
+    }
+
     /// Who each thread is, in words.
     fn cast(&self) -> Vec<String> {
         let one = self.services.len() == 1;
@@ -501,6 +515,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             scene: world.take_scene(),
             trace: world.take_trace(),
             choices: world.take_choices(),
+            counters: self.counters(),
             cast: if self.options.collect_trace { self.cast() } else { Vec::new() },
             oversleepers: self.oversleepers.clone(),
         };

@@ -111,8 +111,10 @@ fn data(view: &View<'_>, out: &mut dyn Write) -> io::Result<()> {
         format!("[{},{},{}]", view.since_start(fault.at), fault.step, texts.number(text))
     });
     list(out, "faults", faults)?;
-    let sleepers = if outcome.oversleepers.is_empty() { &scene.asleep } else { &outcome.oversleepers };
-    let asleep = sleepers.iter().map(|sleeper| {
+    // Of a loop that slept through something that is told, and not only that it sleeps.
+    let overslept = |thread| outcome.oversleepers.iter().any(|sleeper| sleeper.thread == thread);
+    let sleepers = scene.asleep.iter().filter(|sleeper| !overslept(sleeper.thread));
+    let asleep = sleepers.chain(&outcome.oversleepers).map(|sleeper| {
         let waiting: Vec<String> = sleeper.waiting.iter().map(ToString::to_string).collect();
         let until = or_null(sleeper.until.map(|until| view.since_start(until)));
         let since = view.since_start(sleeper.since);

@@ -29,6 +29,8 @@ Options:
                 commit, and those not reached are reported as not tried (default: try all, in the table's order)
   --list        name the bugs, what each breaks and the oracles expected, and stop
   --json        one object for each bug instead of the table
+  --stories     also prints how each went wrong, in words
+  --keep        also makes each the regression in tests/regressions that has its name
   --help        this text
 
 Exit status: 0 when every bug that was tried was found and rightly named, 1 when one was not, or when fewer than three
@@ -44,16 +46,28 @@ struct Options {
     time: Option<Duration>,
     list: bool,
     json: bool,
+    stories: bool,
+    keep: bool,
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { bugs: Vec::new(), runs: 5000, time: None, list: false, json: false };
+    let mut options = Options {
+        bugs: Vec::new(),
+        runs: 5000,
+        time: None,
+        list: false,
+        json: false,
+        stories: false,
+        keep: false,
+    };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--help" | "-h" => return Ok(None),
             "--list" => options.list = true,
             "--json" => options.json = true,
+            "--stories" => options.stories = true,
+            "--keep" => options.keep = true,
             "--runs" => options.runs = number("--runs", arguments.next())?,
             "--seconds" => {
                 let seconds = number("--seconds", arguments.next())?;
@@ -85,6 +99,23 @@ struct Finding {
     runs: u64,
     seed: String,
     invariant: String,
+    /// The sweep, the shrinking and the telling, on one core.
+    seconds: f64,
+    /// Decisions that are not benign, as it was found and in the small run.
+    decisions: [u64; 2],
+    /// The lines of its story.
+    story: Vec<String>,
+    /// Whether the small run replays, call for call.
+    replays: bool,
+}
+
+impl Finding {
+    /// A story fits on a screen, ends with the step at which the invariant broke, and its run replays.
+    fn is_well_told(&self) -> bool {
+        let ends =
+            self.story.last().is_some_and(|line| line.starts_with("step ") && line.contains(&self.invariant));
+        self.replays && ends && self.story.len() <= sim::story::LINES_MAX
+    }
 }
 
 fn main() -> ExitCode {
@@ -128,17 +159,19 @@ fn main() -> ExitCode {
             continue;
         }
         tried += 1;
-        let finding = match find(&root, bug, options.runs) {
+        let finding = match find(&root, bug, (options.runs, options.keep)) {
             Ok(finding) => finding,
             Err(problem) => {
                 eprintln!("planted: {}: {problem}", bug.id);
                 return ExitCode::from(7);
             }
         };
-        let right =
-            finding.as_ref().is_some_and(|finding| bug.invariants.contains(&finding.invariant.as_str()));
+        let right = finding.as_ref().is_some_and(|finding| {
+            bug.invariants.contains(&finding.invariant.as_str())
+                && (bug.is_undeclared() || finding.is_well_told())
+        });
         missed += usize::from(!right);
-        println!("{}", line(bug, finding.as_ref(), right, options.json));
+        println!("{}", line(bug, finding.as_ref(), right, (options.json, options.stories)));
     }
     if !options.json {
         println!("{} of {tried} planted bugs found and rightly named", tried - missed);
@@ -173,6 +206,16 @@ fn first_of(root: &Path, count: usize) -> Result<usize, String> {
     Ok((number % count as u64) as usize)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it measures sweeps, and is outside of every run"
+)]
+fn seconds_since_now() -> impl Fn() -> f64 {
+    let begin = std::time::Instant::now();
+    move || begin.elapsed().as_secs_f64()
+}
+
 fn not_tried(bug: &Bug, json: bool) -> String {
     if json {
         format!(r#"{{"bug":"{}","tried":false}}"#, bug.id)
@@ -181,16 +224,16 @@ fn not_tried(bug: &Bug, json: bool) -> String {
     }
 }
 
-fn line(bug: &Bug, finding: Option<&Finding>, right: bool, json: bool) -> String {
+fn line(bug: &Bug, finding: Option<&Finding>, right: bool, (json, stories): (bool, bool)) -> String {
     let mut text = String::new();
     match (finding, json) {
         (Some(found), true) => {
-            let Finding { runs, seed, invariant } = found;
-            let _ = write!(
-                text,
-                r#"{{"bug":"{}","found":true,"rightly_named":{right},"runs":{runs},"seed":"{seed}","invariant":"{invariant}"}}"#,
-                bug.id
-            );
+            let Finding { runs, seed, invariant, seconds, decisions, story, replays } = found;
+            let object = serde_json::json!({
+                "bug": bug.id, "found": true, "rightly_named": right, "runs": runs, "seed": seed, "invariant": invariant,
+                "seconds": seconds, "decisions": decisions, "story": story, "replays": replays,
+            });
+            let _ = write!(text, "{object}");
         }
         (None, true) => {
             let _ = write!(text, r#"{{"bug":"{}","found":false}}"#, bug.id);
@@ -199,9 +242,27 @@ fn line(bug: &Bug, finding: Option<&Finding>, right: bool, json: bool) -> String
             let verdict = if right { "found" } else { "MISNAMED" };
             let _ = write!(
                 text,
-                "{:<4} {verdict:<8} by {:<20} in run {:>5}  seed {}  {}",
-                bug.id, found.invariant, found.runs, found.seed, bug.breaks
+                "{:<4} {verdict:<8} by {:<18} in run {:>5}  {:>4.1} s  {:>4} -> {:>3} decisions  {:>2} lines  {}  seed {}  {}",
+                bug.id,
+                found.invariant,
+                found.runs,
+                found.seconds,
+                found.decisions[0],
+                found.decisions[1],
+                found.story.len(),
+                match (found.replays, bug.is_undeclared()) {
+                    (true, _) => "replays",
+                    (false, true) => "nothing to replay",
+                    (false, false) => "DOES NOT REPLAY",
+                },
+                found.seed,
+                bug.breaks
             );
+            if stories {
+                for told in &found.story {
+                    let _ = write!(text, "\n     {told}");
+                }
+            }
         }
         (None, false) => {
             let _ = write!(text, "{:<4} MISSED   {}", bug.id, bug.breaks);
@@ -211,7 +272,7 @@ fn line(bug: &Bug, finding: Option<&Finding>, right: bool, json: bool) -> String
 }
 
 /// Plants one bug, builds, sweeps.
-fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
+fn find(root: &Path, bug: &Bug, (runs, keeps): (u32, bool)) -> Result<Option<Finding>, String> {
     let tree = root.join("target/planted/tree");
     copy_tree(root, &tree)?;
     let patch = root.join("tests/planted").join(format!("{}.patch", bug.id));
@@ -243,6 +304,8 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
         "--json",
         "--failures-max",
         "1",
+        "--jobs",
+        "1",
         "--workload",
         bug.workload,
         "--runs",
@@ -251,7 +314,11 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
     if bug.is_undeclared() {
         sweep.arg("--check-determinism");
     }
+    let failures = root.join("target/planted/failures");
+    sweep.arg("--out").arg(&failures);
+    let clock = seconds_since_now();
     let output = sweep.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let seconds = clock();
     let said = String::from_utf8_lossy(&output.stderr);
     if let Some(finding) = refused(&said) {
         return Ok(Some(finding));
@@ -260,13 +327,37 @@ fn find(root: &Path, bug: &Bug, runs: u32) -> Result<Option<Finding>, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     for object in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         // A failing run names its oracle here; the summary has a count.
-        if let Some(invariant) = object.get("failed").and_then(|value| value.as_str()) {
-            return Ok(Some(Finding {
-                runs: object["index"].as_u64().map_or(0, |run| run + 1),
-                seed: object["seed"].as_str().unwrap_or("?").to_string(),
-                invariant: invariant.to_string(),
-            }));
+        let Some(invariant) = object.get("failed").and_then(|value| value.as_str()) else { continue };
+        let text_of = |name: &str| object[name].as_str().unwrap_or("?").to_string();
+        let lines = object["story"].as_array().into_iter().flatten();
+        let kept = text_of("kept");
+        let sim = target.join("planted/sim");
+        let replayed = run(Command::new(&sim).args(["replay", "--quiet", &kept]))?;
+        if keeps && !bug.is_undeclared() {
+            let name = bug.id.to_lowercase();
+            let file = root.join("tests/regressions").join(format!("{name}.regression"));
+            // Made anew as a whole: what is there may be of an older table.
+            if file.exists() {
+                std::fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+            let back = format!("tests/planted/{}.patch", bug.id);
+            let (keeps, said) = run(Command::new(&sim)
+                .args(["keep", &kept, "--name", &name, "--broke", bug.breaks, "--back", &back])
+                .args(["--reaches", bug.reaches, "--seconds", "5"])
+                .current_dir(root))?;
+            if !keeps {
+                return Err(said);
+            }
         }
+        return Ok(Some(Finding {
+            runs: object["index"].as_u64().map_or(0, |run| run + 1),
+            seed: text_of("seed"),
+            invariant: invariant.to_string(),
+            seconds,
+            decisions: [0, 1].map(|place| object["decisions"][place].as_u64().unwrap_or(0)),
+            story: lines.filter_map(|line| line.as_str().map(str::to_owned)).collect(),
+            replays: replayed.1.contains("reproduced: "),
+        }));
     }
     Ok(None)
 }
@@ -284,6 +375,10 @@ fn refused(said: &str) -> Option<Finding> {
             Some(place) if place.contains("serve_run_queue") => "guard".to_string(),
             other => format!("guard at {}", other.unwrap_or("an unknown place")),
         },
+        seconds: 0.0,
+        decisions: [0; 2],
+        story: Vec::new(),
+        replays: false,
     })
 }
 

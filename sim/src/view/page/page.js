@@ -607,11 +607,13 @@ function centre(mark) {
   clamp();
   const now = plot() / scale;
   if (now !== visible || mark.x1 < left || mark.x0 > left + now * 0.95) left = middle - now * 0.6;
-  if (shown.includes(mark.lane)) {
-    const y = mark.lane.y - scroll;
-    if (y < 0 || y + mark.lane.height > height - AXIS) scroll = mark.lane.y - (height - AXIS) / 3;
-  }
+  show(mark.lane);
   redraw();
+}
+function show(lane) {
+  if (!shown.includes(lane)) return;
+  const y = lane.y - scroll;
+  if (y < 0 || y + lane.height > height - AXIS) scroll = lane.y - (height - AXIS) / 3;
 }
 function choose(mark, move) {
   chosen = mark;
@@ -838,7 +840,8 @@ function begin() {
       left = guilty.x1 - visible * 1.15;
     }
     clamp();
-    choose(guilty, true);
+    show(guilty.lane);
+    choose(guilty, false);
   }
   new ResizeObserver(resize).observe(canvas.parentElement);
 }
