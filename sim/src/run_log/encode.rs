@@ -105,7 +105,10 @@ impl RunLog {
         let mut text = String::new();
         line(&mut text, "build", &self.build);
         line(&mut text, "source", &self.source);
-        line(&mut text, "workload", self.workload.name());
+        line(&mut text, if self.workload.is_stage() { "stage" } else { "workload" }, self.workload.name());
+        if self.workload.is_stage() {
+            line(&mut text, "test", &self.test);
+        }
         line(&mut text, "kernel", self.kernel.name());
         line(&mut text, "weather", self.weather.name());
         let FaultSwitches { only, without, suppressed } = self.switches;
