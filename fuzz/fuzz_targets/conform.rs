@@ -1,4 +1,6 @@
 //! System calls at random on the live kernel and on the simulated one; the calls are drawn from the fuzzer's bytes.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sim::conform::check_bytes(bytes));
+use tests::fuzz::{Conform, Input};
+
+libfuzzer_sys::fuzz_target!(|input: Input<Conform>| input.check());

@@ -1,6 +1,6 @@
 //! The timer wheel against an ordered map.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    tests::timer_model::check(bytes);
-});
+use tests::fuzz::{Input, TimerWheel};
+
+libfuzzer_sys::fuzz_target!(|input: Input<TimerWheel>| input.check());

@@ -21,6 +21,8 @@ mod context;
 mod counters;
 mod handler;
 mod mailbox;
+#[doc(hidden)]
+pub mod parts;
 mod poller;
 mod pressure;
 mod reactor;

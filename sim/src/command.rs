@@ -13,6 +13,7 @@ mod replay;
 mod report;
 mod run;
 mod scale;
+mod seeds;
 mod shrink;
 mod trace;
 
@@ -71,6 +72,8 @@ enum Verb {
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
     Shrink(shrink::Arguments),
+    /// Writes runs that passed as inputs from which the fuzzers of the loop can start
+    Seeds(seeds::Arguments),
     /// Makes a failing run a regression, which every test run replays
     Keep(regression::Arguments),
     /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
@@ -208,6 +211,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Shrink(arguments) => shrink::shrink(arguments),
+        Verb::Seeds(arguments) => seeds::seeds(arguments),
         Verb::Keep(arguments) => regression::keep(arguments),
         Verb::Trace(arguments) => trace::trace(arguments),
         Verb::Merge(arguments) => merge::merge(arguments),

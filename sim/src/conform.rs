@@ -37,7 +37,7 @@ mod sketch;
 mod text;
 
 pub use call::{Call, Slot};
-pub use check::check_bytes;
+pub use check::{check_bytes, tell_bytes};
 pub use compare::{Difference, Outcome, Reference, observe_simulated};
 pub use generate::generate;
 pub use observation::Observation;

@@ -1,13 +1,16 @@
 //! From a failing run to what is printed of it: recorded, shrunk, told.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::aftermath::counted;
 use crate::decision::Decisions;
+use crate::fault::FaultSwitches;
 use crate::oracle::Oracle;
 use crate::run_log::{RunLog, VERSION};
 use crate::runner::{Failure, Input, Outcome, RunOptions, run};
 use crate::shrink::{Progress, shrink};
+use crate::stage::StageBuilder;
 use crate::story::Story;
 
 /// A failing run with everything that helps to understand it.
@@ -58,6 +61,11 @@ impl Explanation {
     }
 }
 
+/// Where the picture of a run of somebody's test is, beside the file that the run is kept in.
+pub(crate) fn picture_of(kept: &str) -> PathBuf {
+    Path::new(kept).with_extension("html")
+}
+
 /// A failing run, as it is printed.
 #[derive(Clone, Debug)]
 pub struct FailureBlock<'a> {
@@ -78,6 +86,9 @@ pub struct FailureBlock<'a> {
 impl FailureBlock<'_> {
     /// The line that runs it again from its seed or its input.
     pub fn replay(&self) -> String {
+        if let Some(stage) = &self.options.stage {
+            return self.replay_in_test(stage);
+        }
         let mut line = format!("sim replay {}", self.input);
         let RunOptions { workload, kernel, weather, switches, .. } = self.options;
         if let Some(workload) = workload {
@@ -99,6 +110,55 @@ impl FailureBlock<'_> {
             line += &format!(" --suppress-faults {}", switches.suppressed);
         }
         line
+    }
+
+    /// The line that makes `cargo test` run it again: only the test can build its stage.
+    fn replay_in_test(&self, stage: &StageBuilder) -> String {
+        let test = stage.test();
+        let Input::Seed(seed) = self.input else { return format!("SIM_REPLAY={} {test}", self.input) };
+        let RunOptions { kernel, weather, switches, .. } = self.options;
+        let FaultSwitches { only, without, suppressed } = stage.asked_of(*switches);
+        let mut line = format!("SIM_SEED={seed}");
+        if let Some(kernel) = kernel {
+            line += &format!(" SIM_KERNEL={kernel}");
+        }
+        if let Some(weather) = weather {
+            line += &format!(" SIM_WEATHER={weather}");
+        }
+        if let Some(only) = only {
+            line += &format!(" SIM_FAULTS='{only}'");
+        }
+        if !without.is_empty() {
+            line += &format!(" SIM_WITHOUT_FAULTS={without}");
+        }
+        if !suppressed.is_empty() {
+            line += &format!(" SIM_SUPPRESS_FAULTS={suppressed}");
+        }
+        format!("{line} {test}")
+    }
+
+    /// The lines to paste.
+    fn paste(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  replay    {}", self.replay())?;
+        match (&self.options.stage, self.kept) {
+            (Some(stage), Some(kept)) => {
+                let test = stage.test();
+                if matches!(self.input, Input::Seed(_)) {
+                    writeln!(f, "  or        SIM_REPLAY={kept} {test}")?;
+                }
+                writeln!(f, "  shrink    SIM_SHRINK={kept} {test}")?;
+                writeln!(f, "  look      {}, in a browser", picture_of(kept).display())
+            }
+            (Some(_), None) => Ok(()),
+            (None, Some(kept)) => {
+                writeln!(f, "  or        sim replay {kept}")?;
+                writeln!(f, "  look      sim trace {kept} --format html --out failure.html")
+            }
+            (None, None) if self.failure.oracle != Oracle::Determinism => {
+                writeln!(f, "  shrink    {}", self.replay().replacen("replay", "shrink", 1))
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     fn explain(&self, f: &mut fmt::Formatter<'_>, explanation: &Explanation) -> fmt::Result {
@@ -143,13 +203,7 @@ impl fmt::Display for FailureBlock<'_> {
         if let Some(explanation) = self.explanation {
             self.explain(f, explanation)?;
         }
-        writeln!(f, "  replay    {}", self.replay())?;
-        if let Some(kept) = self.kept {
-            writeln!(f, "  or        sim replay {kept}")?;
-            writeln!(f, "  look      sim trace {kept} --format html --out failure.html")?;
-        } else if *oracle != Oracle::Determinism {
-            writeln!(f, "  shrink    {}", self.replay().replacen("replay", "shrink", 1))?;
-        }
+        self.paste(f)?;
         let build = crate::run_log::build_name();
         write!(f, "  build     {build}, format {VERSION}, trace hash {trace_hash:#018x}")
     }

@@ -43,6 +43,7 @@
 //! On top of it: [`workload`] is what runs; [`oracle`] lists what watches; [`audit`] and [`seam`] stand between loop and
 //! handler and between loop and kernel; [`runner`] makes one run of all that, [`sweep`] many, [`shard`] parts of many, and
 //! [`crowd`] one with very many connections. [`scene`] is what a recorded run leaves beside its trace, [`view`] shows both.
+//! [`stage`] is for tests of your own services: begin there, or with `GUIDE.md` beside the manifest.
 
 pub mod actor;
 pub mod aftermath;
@@ -54,6 +55,7 @@ pub mod decision;
 mod event;
 pub mod explain;
 pub mod fault;
+mod fuzz_input;
 pub mod guard;
 pub mod incident;
 pub mod kernel;
@@ -75,6 +77,7 @@ pub mod seam;
 pub mod shard;
 pub mod shrink;
 mod slab;
+pub mod stage;
 pub mod story;
 pub mod sweep;
 pub mod trace;
@@ -88,6 +91,7 @@ pub mod world;
 pub use actor::{Actor, ActorId};
 pub use decision::{Decisions, Domain, Ratio, Site};
 pub use fault::{Fault, FaultCounts, FaultKind, FaultSet, FaultSwitches, Strength};
+pub use fuzz_input::{SeedInput, check_bytes, seed_inputs, tell_bytes};
 pub use incident::Incident;
 pub use kernel::Kernel;
 pub use kernel::drift::Drift;
@@ -97,7 +101,7 @@ pub use oracle::Oracle;
 pub use runner::{RunOptions, run};
 pub use schedule::{Step, ThreadId};
 pub use shard::Shard;
-pub use sweep::check_bytes;
+pub use stage::{Check, Client, Conversation, Ended, Server, Stage, check};
 pub use trace::{CallKind, CallRecord, Outcome, TraceEntry};
 pub use violation::{Excuse, Violation};
 pub use weather::{Latency, Swarm, Weather};

@@ -46,6 +46,8 @@ oracles! {
     TurnError "turn-error" "no turn of a loop fails",
     OwedEvent "owed-event" "the simulated kernel pays what it owes: events, edges of freed room, ends of waits",
     Panic "panic" "nothing panics",
+    Expectation "expectation" "what a conversation of a stage expects is what it is sent",
+    Check "check" "what a stage's own checks say about its end",
     Determinism "determinism" "the same decisions give the same trace",
 }
 

@@ -7,7 +7,7 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | `H` | lines `name value`: build, workload, kernel, weather, fault switches, where the decisions came from |
+//! | `H` | lines `name value`: build, workload or stage, kernel, weather, fault switches, where the decisions came from |
 //! | `S` | names of sites, in the order of their numbers |
 //! | `C` | up to 512 decisions: step, domain, site, entity, bound, value |
 //! | `K` | up to 512 calls: number, thread, descriptor, arguments, result, times |
@@ -34,6 +34,7 @@ use crate::workload::WorkloadKind;
 
 pub use decode::LogError;
 pub use difference::{Difference, Side};
+pub use encode::framed;
 
 /// The first line of a file, without the version.
 pub const MAGIC: &str = "sim-log";
@@ -61,6 +62,8 @@ pub struct RunLog {
     pub source: String,
     /// Its workload.
     pub workload: WorkloadKind,
+    /// The command that runs the test, where the workload is its stage; else empty.
+    pub test: String,
     /// The kernel of its hosts.
     pub kernel: Kernel,
     /// Its weather.
@@ -87,6 +90,7 @@ impl RunLog {
             build: build_name(),
             source,
             workload,
+            test: options.stage.as_ref().map_or_else(String::new, |stage| stage.test().to_owned()),
             kernel,
             weather,
             switches: options.switches,

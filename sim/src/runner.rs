@@ -1,8 +1,8 @@
 //! One run: a world, a workload on it, every oracle, and what came of it.
 
-mod drive;
+pub(crate) mod drive;
 mod member;
-mod panics;
+pub(crate) mod panics;
 mod seat;
 pub mod setup;
 
@@ -24,6 +24,7 @@ use crate::obligation::{Lapse, ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
 use crate::scene::Scene;
 use crate::seam::Tamper;
+use crate::stage::StageBuilder;
 use crate::trace::TraceEntry;
 use crate::weather::Weather;
 use crate::work::Work;
@@ -61,6 +62,8 @@ pub struct RunOptions {
     pub lapse: Option<Lapse>,
     /// A mistake made on purpose, to show that an oracle sees it.
     pub tamper: Option<Tamper>,
+    /// What builds the stage, where the workload is one.
+    pub stage: Option<StageBuilder>,
     /// Told every now and then how many messages the clients have handled: for progress bars on long runs.
     pub progress: Option<Arc<AtomicU64>>,
 }
@@ -122,12 +125,15 @@ pub struct Outcome {
 }
 
 /// Runs once. The same options and decisions give the same outcome, on every machine.
+///
+/// # Panics
+/// When the workload is a stage, and the options do not say what builds it.
 pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
     let _inside = Inside::enter();
     if options.record {
         decisions = decisions.recorded();
     }
-    let setup = Setup::draw(options, &mut decisions);
+    let mut setup = Setup::draw(options, &mut decisions);
     let scale = setup.scale();
     match setup.workload {
         WorkloadKind::Echo => {
@@ -144,6 +150,12 @@ pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
         }
         WorkloadKind::Cluster => {
             let plan = Cluster::draw(&mut decisions, scale);
+            run_plan(&plan, setup, options, decisions)
+        }
+        WorkloadKind::Stage(name) => {
+            let builder = options.stage.as_ref();
+            let builder = builder.unwrap_or_else(|| panic!("nothing here builds the stage {name}"));
+            let plan = builder.build(&mut setup, &mut decisions);
             run_plan(&plan, setup, options, decisions)
         }
     }

@@ -4,7 +4,7 @@
 //! of fault first, then everything decided after some moment, then lanes and spans of the tape, deleted or set to zero, then
 //! single values lowered. Zero is always the benign outcome, so a smaller tape is a simpler story.
 //!
-//! *The same way* is the same oracle, and for a panic the same place in the code; so shrinking never slips from one bug to
+//! *The same way* is the same oracle, for a panic the same place in the code, and for a stage the same check; so shrinking never slips from one bug to
 //! another kind of bug. Smaller is less to understand: fewer decisions that are not zero, and fewer calls; then smaller values.
 
 use std::ops::Range;
@@ -59,8 +59,14 @@ struct Class {
 
 impl Class {
     fn of(failure: &Failure) -> Class {
-        let place = (failure.oracle == Oracle::Panic)
-            .then(|| failure.details.rsplit(" (").next().unwrap_or_default().to_owned());
+        let details = &failure.details;
+        let place = match failure.oracle {
+            Oracle::Panic => details.rsplit(" (").next(),
+            // A stage's check begins with its name.
+            Oracle::Check => details.split(": ").next(),
+            _ => None,
+        };
+        let place = place.map(str::to_owned);
         Class { oracle: failure.oracle, place }
     }
 }

@@ -274,7 +274,7 @@ fn warn_of_fewer_jobs(job: usize, error: &std::io::Error) {
 const EXPLAINING_RUNS_MAX: u64 = 3_000;
 
 /// Everything that is worth printing of a run that has failed.
-fn told(
+pub(crate) fn told(
     outcome: &Outcome,
     failure: &Failure,
     input: Input<'_>,
@@ -285,19 +285,6 @@ fn told(
     let explanation = Explanation::of(options, again, input.to_string(), &mut go_on);
     FailureBlock { outcome, failure, input, options, explanation: explanation.as_ref(), kept: None }
         .to_string()
-}
-
-/// Runs a workload on decisions made of a fuzzer's bytes.
-///
-/// # Panics
-/// When the run fails, with its story and everything that is needed to run it again.
-pub fn check_bytes(workload: WorkloadKind, bytes: &[u8]) {
-    let options = RunOptions { workload: Some(workload), ..RunOptions::default() };
-    let outcome = run(&options, Decisions::from_bytes(bytes));
-    if let Some(failure) = &outcome.failure {
-        let input = Input::File("FILE");
-        panic!("\n{}", told(&outcome, failure, input, &options, Decisions::from_bytes(bytes)));
-    }
 }
 
 /// Runs seeds `base`, and those that follow from it, in this thread.

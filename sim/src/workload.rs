@@ -19,6 +19,7 @@ use reactor::time::Instant;
 use reactor::{Config, Context, Handler, Sender, Token};
 
 use crate::decision::{Decisions, Domain, Site};
+pub use crate::stage::StageName;
 
 /// Which workload a run has.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,10 +32,12 @@ pub enum WorkloadKind {
     Timers,
     /// Hosts that ask each other, while some of them die and links fail.
     Cluster,
+    /// A [`Stage`](crate::stage::Stage) of somebody's own test: only that test can run it.
+    Stage(StageName),
 }
 
 impl WorkloadKind {
-    /// Every workload; the first is the one that zeros choose.
+    /// Every workload that this library brings; the first is the one that zeros choose.
     pub const ALL: [WorkloadKind; 4] =
         [WorkloadKind::Echo, WorkloadKind::Wake, WorkloadKind::Timers, WorkloadKind::Cluster];
 
@@ -45,7 +48,13 @@ impl WorkloadKind {
             WorkloadKind::Wake => "wake",
             WorkloadKind::Timers => "timers",
             WorkloadKind::Cluster => "cluster",
+            WorkloadKind::Stage(name) => name.as_str(),
         }
+    }
+
+    /// Whether it is a stage of somebody's own test, of which this library knows no more than the name.
+    pub const fn is_stage(self) -> bool {
+        matches!(self, WorkloadKind::Stage(_))
     }
 
     /// One line about it.
@@ -63,10 +72,11 @@ impl WorkloadKind {
             WorkloadKind::Timers => {
                 "timers armed, moved, cancelled and repeated, against a model with its own list of deadlines"
             }
+            WorkloadKind::Stage(_) => "a stage that a test of yours builds",
         }
     }
 
-    /// The workload with this name.
+    /// The workload with this name, of those that this library brings.
     pub fn from_name(name: &str) -> Option<WorkloadKind> {
         WorkloadKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -180,7 +190,7 @@ pub trait Producer: Send {
     fn step(&mut self) -> Option<u64>;
 }
 
-/// A plan with its parties. Everything is drawn when it is made, from [`Domain::Workload`].
+/// A plan with its parties. Everything is drawn when it is made, from [`Domain::Workload`]: each plan has a function `draw`.
 pub trait Workload: Sized {
     /// Who listens.
     type Service: Party;
@@ -194,8 +204,34 @@ pub trait Workload: Sized {
     /// Whether processes may be killed and stopped, and hosts lose power.
     const INCIDENTS: bool = false;
 
-    /// Draws a plan.
-    fn draw(decisions: &mut Decisions, scale: Scale) -> Self;
+    /// The limits of a service's loop, given those that were drawn.
+    fn service_config(&self, index: usize, drawn: &Config) -> Config {
+        let _ = index;
+        drawn.clone()
+    }
+
+    /// The limits of the loop of clients, given those that were drawn.
+    fn client_config(&self, index: usize, drawn: &Config) -> Config {
+        let _ = index;
+        drawn.clone()
+    }
+
+    /// What stories call a service; `None` for its number.
+    fn service_name(&self, index: usize) -> Option<&str> {
+        let _ = index;
+        None
+    }
+
+    /// What stories call a loop of clients; `None` for its number.
+    fn client_name(&self, index: usize) -> Option<&str> {
+        let _ = index;
+        None
+    }
+
+    /// Whether processes may be killed and stopped in this very run.
+    fn has_incidents(&self) -> bool {
+        Self::INCIDENTS
+    }
 
     /// How many services there are, at least 1; each has a loop of its own.
     fn services(&self) -> usize;
@@ -203,8 +239,14 @@ pub trait Workload: Sized {
     /// How many loops of clients there are.
     fn clients(&self) -> usize;
 
-    /// How many producers feed the first service.
+    /// How many producers feed services.
     fn producers(&self) -> usize {
+        0
+    }
+
+    /// The service that a producer feeds.
+    fn fed_by(&self, producer: usize) -> usize {
+        let _ = producer;
         0
     }
 

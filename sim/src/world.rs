@@ -42,6 +42,7 @@ use crate::work::WorkCount;
 mod shared;
 
 pub use shared::SharedWorld;
+pub(crate) use shared::address_of_host;
 
 /// Names a host of a world.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

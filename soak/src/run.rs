@@ -211,6 +211,9 @@ fn episode_on<S: Syscalls + Default + 'static>(
         WorkloadKind::Timers => {
             play::<S, _>(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over)
         }
+        WorkloadKind::Stage(name) => {
+            Err(Failure::Usage(format!("{name} is a stage of a test: only that test runs it")))
+        }
     }
 }
 

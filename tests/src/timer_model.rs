@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use reactor::time::Instant;
 use reactor::timer::{Due, TimerCounters, TimerToken, TimerWheel};
+
+use crate::account::{Account, Ending as Outcome, quietly, same};
+use crate::operands::Operands;
 
 /// Steps of one run; further bytes are ignored, as the checks after each step look at every timer.
 const STEPS_MAX: usize = 1000;
@@ -31,36 +33,20 @@ pub struct Seen {
 /// # Panics
 /// When they differ, or when the wheel's own invariants do not hold: with everything that was done until then, in words.
 pub fn check(bytes: &[u8]) -> Seen {
-    let mut run = Run::new(Bytes { bytes });
-    let outcome = catch_unwind(AssertUnwindSafe(|| run.steps()));
-    match outcome {
-        Ok(Ok(())) => run.seen,
-        Ok(Err(difference)) => panic!("{}\nTHE TIMER WHEEL BROKE ITS CONTRACT: {difference}", run.story),
-        Err(payload) => {
-            let says = payload.downcast_ref::<String>().map(String::as_str);
-            let Some(says) = says.or_else(|| payload.downcast_ref::<&str>().copied()) else {
-                resume_unwind(payload);
-            };
-            panic!("{}\nTHE TIMER WHEEL PANICKED: {says}", run.story)
-        }
-    }
+    let (account, seen) = carry_out(bytes);
+    account.check("timer wheel");
+    seen
 }
 
-/// Zeros when exhausted, so that a shorter input is a simpler run.
-struct Bytes<'a> {
-    bytes: &'a [u8],
+/// What the bytes do, in words.
+pub fn tell(bytes: &[u8]) -> String {
+    carry_out(bytes).0.to_string()
 }
 
-impl Bytes<'_> {
-    fn byte(&mut self) -> u64 {
-        let Some((&first, rest)) = self.bytes.split_first() else { return 0 };
-        self.bytes = rest;
-        first.into()
-    }
-
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.byte() as usize % choices.len()]
-    }
+fn carry_out(bytes: &[u8]) -> (Account, Seen) {
+    let mut run = Run::new(Operands::new(bytes));
+    let ended = quietly(|| run.steps());
+    (Account::new(run.story, ended), run.seen)
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -82,7 +68,7 @@ struct Timer {
 }
 
 struct Run<'a> {
-    input: Bytes<'a>,
+    input: Operands<'a>,
     wheel: TimerWheel,
     tick_ns: u64,
     now_ns: u64,
@@ -96,10 +82,8 @@ struct Run<'a> {
     story: String,
 }
 
-type Outcome = Result<(), String>;
-
 impl<'a> Run<'a> {
-    fn new(mut input: Bytes<'a>) -> Run<'a> {
+    fn new(mut input: Operands<'a>) -> Run<'a> {
         let tick_ns = input.pick(&[1 << 20, 1, 2, 1 << 6, 1 << 10, 1 << 32, 1 << 62, 1 << 63]);
         let near = input.byte();
         let now_ns = match input.byte() % 8 {
@@ -138,7 +122,7 @@ impl<'a> Run<'a> {
     fn steps(&mut self) -> Outcome {
         self.compare()?;
         for _ in 0..STEPS_MAX {
-            if self.input.bytes.is_empty() {
+            if self.input.is_empty() {
                 break;
             }
             match self.input.byte() % 16 {
@@ -460,13 +444,5 @@ fn nudge(value: u64, by: u64) -> u64 {
         1 => value.saturating_sub(1),
         2 => value.saturating_add(1),
         _ => value,
-    }
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, wheel: T, model: T) -> Outcome {
-    if wheel == model {
-        Ok(())
-    } else {
-        Err(format!("{what}: the wheel says {wheel:?}, the model {model:?}"))
     }
 }

@@ -1,45 +1,112 @@
 //! Every committed input of the fuzz targets, replayed on stable and without libFuzzer.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-/// Calls `check` with every committed input of a target, and says which one it is when it fails.
-fn replay(target: &str, check: impl Fn(&[u8])) {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    let mut inputs = 0;
-    for folder in ["seeds", "regressions"] {
-        let folder = fuzz.join(folder).join(target);
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        let mut paths: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
-        paths.sort();
-        for path in paths {
+use tests::fuzz::{Row, TARGETS};
+
+/// So that a clone stays small.
+const INPUTS_MAX: usize = 80;
+/// The largest input that is committed.
+const INPUT_BYTES_MAX: u64 = 4096;
+
+fn fuzz_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
+/// The files of a folder, in order; none if there is no such folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn names(paths: &[PathBuf]) -> BTreeSet<String> {
+    let name = |path: &PathBuf| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    paths.iter().map(name).collect()
+}
+
+fn inputs(row: &Row) -> Vec<PathBuf> {
+    let of = |kind| files(&fuzz_folder().join(kind).join(row.name));
+    [of("seeds"), of("regressions")].concat()
+}
+
+/// Runs every input of the targets whose names begin so, and says which input it is.
+fn replay(prefix: &str) {
+    let rows: Vec<&Row> = TARGETS.iter().filter(|row| row.name.starts_with(prefix)).collect();
+    assert!(!rows.is_empty(), "no target is called {prefix}");
+    for row in rows {
+        for path in inputs(row) {
             println!("{}", path.display());
-            check(&std::fs::read(&path).expect("a readable input"));
-            inputs += 1;
+            (row.check)(&std::fs::read(&path).expect("a readable input"));
         }
     }
-    assert!(inputs > 0, "no input of {target} is committed");
 }
 
 #[test]
-fn every_input_of_the_loop_passes() {
-    replay("loop_echo", |bytes| sim::check_bytes(sim::WorkloadKind::Echo, bytes));
+fn every_input_of_the_loops_passes() {
+    replay("loop_");
 }
 
 #[test]
-fn every_input_of_the_timer_wheel_passes() {
-    replay("timer_wheel", |bytes| {
-        tests::timer_model::check(bytes);
-    });
+fn every_input_of_the_models_passes() {
+    for target in ["timer_wheel", "write_queue", "registry", "kqueue_translation"] {
+        replay(target);
+    }
+}
+
+#[test]
+fn every_input_of_the_decoders_passes() {
+    for target in ["run_log", "decision_script", "call_script"] {
+        replay(target);
+    }
 }
 
 #[test]
 fn every_input_of_the_comparison_with_the_live_kernel_passes() {
-    replay("conform", sim::conform::check_bytes);
+    replay("conform");
 }
 
 #[test]
-fn no_input_at_all_is_a_run_without_trouble() {
-    sim::check_bytes(sim::WorkloadKind::Echo, &[]);
-    tests::timer_model::check(&[]);
-    sim::conform::check_bytes(&[]);
+fn every_target_has_its_file_and_its_seeds_and_nothing_belongs_to_no_target() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|row| row.name.to_owned()).collect();
+    assert_eq!(names(&files(&fuzz_folder().join("fuzz_targets"))), targets);
+    assert_eq!(names(&files(&fuzz_folder().join("seeds"))), targets);
+    assert!(names(&files(&fuzz_folder().join("regressions"))).is_subset(&targets));
+    assert!(names(&files(&fuzz_folder().join("dict"))).is_subset(&targets));
+    for row in TARGETS {
+        assert!(!inputs(row).is_empty(), "no input of {} is committed", row.name);
+    }
+}
+
+#[test]
+fn what_is_committed_is_small() {
+    let all: Vec<PathBuf> = TARGETS.iter().flat_map(inputs).collect();
+    assert!(all.len() <= INPUTS_MAX, "{} inputs", all.len());
+    for path in all {
+        let length = path.metadata().expect("a readable input").len();
+        assert!(length <= INPUT_BYTES_MAX, "{} has {length} bytes", path.display());
+    }
+}
+
+#[test]
+fn every_target_takes_no_bytes_at_all_and_bytes_of_every_kind() {
+    let all: Vec<u8> = (0..=255).collect();
+    for row in TARGETS {
+        for bytes in [&[][..], b"any bytes at all will do, and these are some", &all] {
+            (row.check)(bytes);
+        }
+    }
+}
+
+#[test]
+fn every_input_is_told_in_words() {
+    for row in TARGETS {
+        for path in inputs(row) {
+            let told = (row.tell)(&std::fs::read(&path).expect("a readable input"));
+            let broken = told.contains("BROKEN") || told.contains("FAILED");
+            assert!(!told.is_empty() && !broken, "{}: {told}", path.display());
+        }
+    }
 }

@@ -10,6 +10,8 @@ use reactor::timer::{Due, Interval, MissedTicks, TimerToken, TimerWheel};
 use tests::timer_model;
 
 const TICK_NS: u64 = 1 << 10;
+/// The words of no timer.
+const NOTHING: [u64; 0] = [];
 
 proptest! {
     #![proptest_config(properties::config(3000))]
@@ -158,7 +160,7 @@ fn a_timer_that_is_due_and_not_popped_can_be_cancelled_and_rearmed() {
     assert!(wheel.rearm(timers[2], ticks(70)));
     wheel.assert_invariants();
     assert_eq!(pop_all(&mut wheel).iter().map(|due| due.word).collect::<Vec<_>>(), [3]);
-    assert_eq!(fired_at(&mut wheel, ticks(69)), []);
+    assert_eq!(fired_at(&mut wheel, ticks(69)), NOTHING);
     assert_eq!(fired_at(&mut wheel, ticks(70)), [2]);
 }
 
@@ -170,8 +172,8 @@ fn deadlines_at_the_end_of_the_clock_neither_wrap_nor_come_early() {
         wheel.arm(at(now_ns).saturating_add_ns(u64::MAX), 0, 1);
         wheel.arm(Instant::FAR_FUTURE, 0, 2);
         wheel.arm(at(u64::MAX - 1), 0, 3);
-        assert_eq!(fired_at(&mut wheel, at(now_ns)), [], "at {now_ns}");
-        assert_eq!(fired_at(&mut wheel, at(u64::MAX - 2)), [], "at {now_ns}");
+        assert_eq!(fired_at(&mut wheel, at(now_ns)), NOTHING, "at {now_ns}");
+        assert_eq!(fired_at(&mut wheel, at(u64::MAX - 2)), NOTHING, "at {now_ns}");
         assert_eq!(fired_at(&mut wheel, Instant::FAR_FUTURE), [3], "at {now_ns}");
         assert_eq!(wheel.next_wakeup(), None, "what is armed for FAR_FUTURE never fires");
         assert_eq!(wheel.len(), 2);
@@ -198,8 +200,8 @@ fn a_timer_cancelled_by_another_of_its_batch_does_not_fire() {
 fn a_deadline_inside_a_tick_costs_one_wakeup_and_is_not_early() {
     let mut wheel = wheel_at(at(0));
     wheel.arm(at(5 * TICK_NS + 1), 0, 1);
-    assert_eq!(fired_at(&mut wheel, ticks(5)), []);
-    assert_eq!(fired_at(&mut wheel, at(6 * TICK_NS - 1)), []);
+    assert_eq!(fired_at(&mut wheel, ticks(5)), NOTHING);
+    assert_eq!(fired_at(&mut wheel, at(6 * TICK_NS - 1)), NOTHING);
     assert_eq!(sleep_until_fired(&mut wheel), (ticks(6), 0));
 }
 
@@ -266,7 +268,7 @@ fn a_deadline_of_exactly_now_is_due() {
     let mut wheel = wheel_at(at(0));
     wheel.arm(ticks(1), 0, 1);
     wheel.arm(at(TICK_NS + 1), 0, 2);
-    assert_eq!(fired_at(&mut wheel, at(TICK_NS - 1)), []);
+    assert_eq!(fired_at(&mut wheel, at(TICK_NS - 1)), NOTHING);
     assert_eq!(fired_at(&mut wheel, ticks(1)), [1]);
     wheel.arm(ticks(1), 0, 3);
     assert_eq!(fired_at(&mut wheel, ticks(1)), [3]);
@@ -294,7 +296,7 @@ fn an_overdue_timer_takes_the_passed_ones_of_its_tick_along() {
     wheel.arm(at(TICK_NS + 20), 0, 1);
     wheel.arm(at(TICK_NS + 50), 0, 2);
     wheel.arm(at(TICK_NS + 51), 0, 3);
-    assert_eq!(fired_at(&mut wheel, at(TICK_NS + 45)), []);
+    assert_eq!(fired_at(&mut wheel, at(TICK_NS + 45)), NOTHING);
     wheel.arm(at(TICK_NS + 30), 0, 4);
     assert_eq!(fired_at(&mut wheel, at(TICK_NS + 50)), [1, 4, 2]);
     assert_eq!(fired_at(&mut wheel, ticks(2)), [3]);

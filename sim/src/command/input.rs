@@ -49,6 +49,13 @@ impl Case {
         if RunLog::is_claimed_by(&bytes) {
             let log =
                 RunLog::from_bytes(&bytes).map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
+            if log.workload.is_stage() {
+                return Err(Trouble::Usage(format!(
+                    "{name} is a run of {}, which a test builds, and `sim` does not know that code. In the test: \
+                     SIM_REPLAY={name} {} (and SIM_SHRINK=... to make it smaller)",
+                    log.workload, log.test
+                )));
+            }
             let options = fixed_by(&log, fixed, name)?;
             return named(Source::Log(Box::new(log)), options);
         }

@@ -3,7 +3,10 @@
 #[cfg(target_os = "linux")]
 use super::compare::{Outcome, Reference};
 #[cfg(target_os = "linux")]
-use super::{explained, generate, script_text, shrink};
+use super::{explained, shrink};
+use super::{generate, observe_simulated, script_text};
+use crate::decision::Decisions;
+use crate::world::WorldOptions;
 
 /// Makes a script from the bytes, and compares both kernels on it. Elsewhere than on Linux there is nothing to compare with.
 ///
@@ -12,8 +15,8 @@ use super::{explained, generate, script_text, shrink};
 pub fn check_bytes(bytes: &[u8]) {
     #[cfg(target_os = "linux")]
     {
-        let options = crate::world::WorldOptions::default();
-        let calls = generate(&mut crate::decision::Decisions::from_bytes(bytes));
+        let options = WorldOptions::default();
+        let calls = generate(&mut Decisions::from_bytes(bytes));
         let live = crate::script::live::Live::new().expect("a process may handle signals");
         let mut reference = Reference::new(live, 2).expect("a process may make descriptors");
         let (calls, outcome) = reference.compare_available(calls, &options);
@@ -31,4 +34,12 @@ pub fn check_bytes(bytes: &[u8]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;
+}
+
+/// The script that the bytes make, with the simulated kernel's answers.
+pub fn tell_bytes(bytes: &[u8]) -> String {
+    let calls = generate(&mut Decisions::from_bytes(bytes));
+    let options = WorldOptions::default();
+    let answers = observe_simulated(&calls, &options);
+    script_text("with the answers of the simulated kernel", &calls, &answers)
 }

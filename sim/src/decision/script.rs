@@ -15,8 +15,9 @@ use super::Domain;
 /// The first line of a script.
 pub const HEADER: &str = "sim-script 1";
 
-/// The largest count that a line may name.
-pub const COUNT_MAX: usize = 10_000_000;
+/// As many decisions at most may lie before those that a script lists, in all its lanes together; far more than a run makes.
+/// Each takes a word once the script is a tape.
+pub const COUNT_MAX: u64 = 10_000_000;
 
 /// A list of single decisions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -86,6 +87,7 @@ impl std::str::FromStr for Script {
             return Err(ScriptError { line: 1, expected: "the header `sim-script 1`" });
         }
         let mut script = Script::default();
+        let (mut spans, mut total) = (BTreeMap::new(), 0_u64);
         for (line, text) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             let error = ScriptError { line, expected: "`domain entity count = value`" };
             let words: Vec<&str> = text.split_whitespace().collect();
@@ -95,6 +97,16 @@ impl std::str::FromStr for Script {
             };
             let (domain, entity, n, value) = entry().ok_or(error)?;
             script = script.with(domain, entity, n, value);
+            let lane = spans.entry((domain, entity)).or_insert(0_u64);
+            let span = n.saturating_add(1).max(*lane);
+            total = total.saturating_add(span - *lane);
+            *lane = span;
+            if total > COUNT_MAX {
+                return Err(ScriptError {
+                    line,
+                    expected: "counts that fit a run: at most 10,000,000 in all lanes",
+                });
+            }
         }
         Ok(script)
     }
@@ -116,6 +128,14 @@ mod tests {
     fn wrong_lines_are_named() {
         assert_eq!("".parse::<Script>().unwrap_err().line, 1);
         assert_eq!("sim-script 1\n\n# fine\nnetwork 1 = 2".parse::<Script>().unwrap_err().line, 4);
+    }
+
+    #[test]
+    fn counts_that_no_run_reaches_are_refused_whether_in_one_lane_or_in_many() {
+        let refused = |lines: &str| format!("{HEADER}\n{lines}").parse::<Script>().unwrap_err().line;
+        assert_eq!(refused("network 0 18446744073709551615 = 1"), 2);
+        assert_eq!(refused("network 0 6000000 = 1\nnetwork 0 7 = 1\nnetwork 1 6000000 = 1"), 4);
+        assert!(format!("{HEADER}\nnetwork 0 9999999 = 1\nnetwork 0 5 = 1").parse::<Script>().is_ok());
     }
 
     #[test]

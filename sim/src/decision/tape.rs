@@ -65,8 +65,8 @@ impl From<&Script> for Tape {
         let mut tape = Tape::default();
         for (domain, entity, n, value) in script.entries() {
             let lane = tape.lanes.entry((domain, entity)).or_default();
-            // Beyond this the text would be larger than any run.
-            let place = usize::try_from(n).unwrap_or(usize::MAX).min(super::script::COUNT_MAX);
+            // A script that was read has no larger counts; one that was made by hand loses what no run would reach.
+            let Ok(place) = usize::try_from(n.min(super::script::COUNT_MAX)) else { continue };
             if lane.len() <= place {
                 lane.resize(place + 1, 0);
             }

@@ -14,6 +14,7 @@ use crate::fault::FaultSwitches;
 use crate::kernel::Kernel;
 use crate::runner::Failure;
 use crate::schedule::ThreadId;
+use crate::stage::StageName;
 use crate::trace::{CallKind, CallRecord, Outcome};
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
@@ -239,7 +240,11 @@ fn header_of(payload: &[u8]) -> Result<RunLog, String> {
         without: faults("without-faults").transpose()?.unwrap_or_default(),
         suppressed: faults("suppress-faults").transpose()?.unwrap_or_default(),
     };
-    let workload = named(&lines, "workload", WorkloadKind::from_name)?;
+    let workload = if lines.contains_key("stage") {
+        named(&lines, "stage", |name| StageName::new(name).ok().map(WorkloadKind::Stage))?
+    } else {
+        named(&lines, "workload", WorkloadKind::from_name)?
+    };
     let kernel = named(&lines, "kernel", Kernel::from_name)?;
     let weather = named(&lines, "weather", Weather::from_name)?;
     let text = |name| lines.get(name).cloned().unwrap_or_default();
@@ -247,6 +252,7 @@ fn header_of(payload: &[u8]) -> Result<RunLog, String> {
         build: text("build"),
         source: text("source"),
         workload,
+        test: text("test"),
         kernel,
         weather,
         switches,

@@ -57,6 +57,15 @@ fn put_call(bytes: &mut Vec<u8>, call: &CallRecord, ended_before: u64) {
     varint::put(bytes, varint::zigzag(took));
 }
 
+/// A file of these frames, each a kind and a payload, with checksums that are right: for whoever tests what reads them.
+pub fn framed(frames: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = format!("{MAGIC} {VERSION}\n").into_bytes();
+    for (kind, payload) in frames {
+        frame(&mut bytes, *kind, payload);
+    }
+    bytes
+}
+
 impl RunLog {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -96,7 +105,10 @@ impl RunLog {
         let mut text = String::new();
         line(&mut text, "build", &self.build);
         line(&mut text, "source", &self.source);
-        line(&mut text, "workload", self.workload.name());
+        line(&mut text, if self.workload.is_stage() { "stage" } else { "workload" }, self.workload.name());
+        if self.workload.is_stage() {
+            line(&mut text, "test", &self.test);
+        }
         line(&mut text, "kernel", self.kernel.name());
         line(&mut text, "weather", self.weather.name());
         let FaultSwitches { only, without, suppressed } = self.switches;

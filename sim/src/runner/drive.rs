@@ -22,7 +22,7 @@ use crate::workload::{Breach, Numbered, Party, Producer, Workload, WorkloadKind}
 use crate::world::{HostId, SharedWorld, WorldOptions};
 
 /// The port that services listen on; nobody listens on the one above.
-const PORT: u16 = 7;
+pub(crate) const PORT: u16 = 7;
 /// How often progress is told, in rounds of the schedule.
 const TELL_EVERY_ROUNDS: u64 = 1_024;
 /// How long the loops may take to stop.
@@ -139,14 +139,15 @@ impl<'a, W: Workload> Drive<'a, W> {
             self.clients.push(Seat::new(host));
             self.seat_client(index)?;
         }
-        let process = self.world.process_of(self.services[0].host);
         for index in 0..self.plan.producers() {
-            let service = self.services[0].member.as_ref().expect("it has just begun");
+            let fed = &self.services[self.plan.fed_by(index)];
+            let process = self.world.process_of(fed.host);
+            let service = fed.member.as_ref().expect("it has just begun");
             let sender: Sender<Numbered> = service.reactor.sender();
             let producer = self.plan.producer(index, sender);
             self.world.add_actor_to(process, Box::new(ProducerActor(producer)), self.world.now());
         }
-        if W::INCIDENTS {
+        if self.plan.has_incidents() {
             for seat in &self.services {
                 self.world.draw_incidents(seat.host, self.setup.trouble_ns);
             }
@@ -164,14 +165,15 @@ impl<'a, W: Workload> Drive<'a, W> {
     fn seat_service(&mut self, index: usize) -> Result<(), Breach> {
         let Drive { plan, setup, options, world, addresses, services, threads, .. } = self;
         let seat = &mut services[index];
+        let config = plan.service_config(index, &setup.service);
         let party = || match seat.incarnations {
-            0 => plan.service(index, addresses, &setup.service),
-            again => plan.service_again(index, again, addresses, &setup.service),
+            0 => plan.service(index, addresses, &config),
+            again => plan.service_again(index, again, addresses, &config),
         };
         let tamper = if index == 0 { options.tamper } else { None };
         let process = world.process_of(seat.host);
         threads.push(Place::Service(index));
-        let mut member = Member::new(world, process, &setup.service, party, tamper, setup.oracles)?;
+        let mut member = Member::new(world, process, &config, party, tamper, setup.oracles)?;
         member.listen(world, addresses[index], setup.backlog)?;
         seat.fill(member);
         Ok(())
@@ -188,7 +190,8 @@ impl<'a, W: Workload> Drive<'a, W> {
         };
         threads.push(Place::Client(index));
         let process = world.process_of(seat.host);
-        seat.fill(Member::new(world, process, &setup.client, party, None, setup.oracles)?);
+        let config = plan.client_config(index, &setup.client);
+        seat.fill(Member::new(world, process, &config, party, None, setup.oracles)?);
         Ok(())
     }
 
@@ -242,7 +245,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         self.note_oversleepers();
         self.calm = true;
         self.world.calm_down();
-        if !W::INCIDENTS {
+        if !self.plan.has_incidents() {
             return Ok(());
         }
         for member in self.services.iter_mut().filter_map(|seat| seat.member.as_mut()) {
@@ -262,7 +265,7 @@ impl<'a, W: Workload> Drive<'a, W> {
 
     /// Gives the thread a turn. Answers whether its party has finished.
     fn turn(&mut self, thread: u32) -> Result<bool, Breach> {
-        if !W::INCIDENTS {
+        if !self.plan.has_incidents() {
             return self.undisturbed_turn(thread);
         }
         let result = panics::until_killed(|| self.undisturbed_turn(thread));
@@ -436,7 +439,12 @@ impl<'a, W: Workload> Drive<'a, W> {
     /// Who each thread is, in words.
     fn cast(&self) -> Vec<String> {
         let one = self.services.len() == 1;
+        let own = |place: &Place| match *place {
+            Place::Service(index) => self.plan.service_name(index),
+            Place::Client(index) => self.plan.client_name(index),
+        };
         let name = |place: &Place| match place {
+            _ if own(place).is_some() => own(place).unwrap_or_default().to_owned(),
             Place::Service(_) if one => "the service".to_owned(),
             Place::Service(index) => format!("service {index}"),
             Place::Client(_) if self.clients.len() == 1 => "the client".to_owned(),

@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// Runs `act`; answers a panic's message and place as the error.
-pub(super) fn catch<R>(act: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn catch<R>(act: impl FnOnce() -> R) -> Result<R, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();

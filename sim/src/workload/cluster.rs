@@ -49,17 +49,9 @@ impl Cluster {
     }
 }
 
-impl Workload for Cluster {
-    type Service = ClusterService;
-    type Client = ClusterClient;
-
-    const INCIDENTS: bool = true;
-
-    /// A connection that is silent is given up after three seconds, and the longest wait of a kernel that knows nothing of
-    /// that is for a connection that nobody waits for.
-    const CALM_NS: u64 = 60_000_000_000;
-
-    fn draw(decisions: &mut Decisions, scale: Scale) -> Cluster {
+impl Cluster {
+    /// Draws a plan.
+    pub fn draw(decisions: &mut Decisions, scale: Scale) -> Cluster {
         let small = scale == Scale::Small;
         let most = if small { 4 } else { 12 };
         let sizes: &[u64] = if small { &[10, 0, 60] } else { &[100, 0, 1460, 6000] };
@@ -88,6 +80,17 @@ impl Workload for Cluster {
         );
         Cluster { lanes, answer_bytes_max }
     }
+}
+
+impl Workload for Cluster {
+    type Service = ClusterService;
+    type Client = ClusterClient;
+
+    const INCIDENTS: bool = true;
+
+    /// A connection that is silent is given up after three seconds, and the longest wait of a kernel that knows nothing of
+    /// that is for a connection that nobody waits for.
+    const CALM_NS: u64 = 60_000_000_000;
 
     fn services(&self) -> usize {
         self.lanes.len()

@@ -98,11 +98,9 @@ impl Echo {
     }
 }
 
-impl Workload for Echo {
-    type Service = EchoService;
-    type Client = EchoClient;
-
-    fn draw(decisions: &mut Decisions, scale: Scale) -> Echo {
+impl Echo {
+    /// Draws a plan.
+    pub fn draw(decisions: &mut Decisions, scale: Scale) -> Echo {
         let service = ServicePlan {
             appetite: Appetite::draw(decisions, scale),
             writing: pick(
@@ -136,6 +134,11 @@ impl Workload for Echo {
         let ends_together = between(decisions, "all end together", 0, 7) == 7;
         Echo { service: ServicePlan { ends_together, ..service }, second_hop, streams, checks: true }
     }
+}
+
+impl Workload for Echo {
+    type Service = EchoService;
+    type Client = EchoClient;
 
     fn services(&self) -> usize {
         1 + usize::from(self.second_hop)

@@ -134,14 +134,9 @@ pub struct Timers {
     callers: Vec<(u64, u64)>,
 }
 
-impl Workload for Timers {
-    type Service = TimersService;
-    type Client = Caller;
-
-    /// A hundred years: far timers arm further ones.
-    const CALM_NS: u64 = 36_500 * 86_400 * SECOND;
-
-    fn draw(decisions: &mut Decisions, scale: Scale) -> Timers {
+impl Timers {
+    /// Draws a plan.
+    pub fn draw(decisions: &mut Decisions, scale: Scale) -> Timers {
         let most = if scale == Scale::Small { 60 } else { 200 };
         let count = between(decisions, "operations", 5, most);
         let longest_ns = if scale == Scale::RealTime { REAL_LONGEST_NS } else { u64::MAX };
@@ -165,6 +160,14 @@ impl Workload for Timers {
             callers,
         }
     }
+}
+
+impl Workload for Timers {
+    type Service = TimersService;
+    type Client = Caller;
+
+    /// A hundred years: far timers arm further ones.
+    const CALM_NS: u64 = 36_500 * 86_400 * SECOND;
 
     fn services(&self) -> usize {
         1

@@ -43,11 +43,9 @@ pub struct Wake {
     beat_ns: u64,
 }
 
-impl Workload for Wake {
-    type Service = WakeService;
-    type Client = Listener;
-
-    fn draw(decisions: &mut Decisions, scale: Scale) -> Wake {
+impl Wake {
+    /// Draws a plan.
+    pub fn draw(decisions: &mut Decisions, scale: Scale) -> Wake {
         let most = if scale == Scale::Small { 40 } else { 200 };
         let producers = between(decisions, "producers", 1, 4);
         let producers = (0..producers)
@@ -70,6 +68,11 @@ impl Workload for Wake {
             beat_ns: pick(decisions, "beat", &[0, 0, 0, 3 * MILLISECOND]),
         }
     }
+}
+
+impl Workload for Wake {
+    type Service = WakeService;
+    type Client = Listener;
 
     fn services(&self) -> usize {
         1

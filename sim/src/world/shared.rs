@@ -33,6 +33,12 @@ pub struct SharedWorld {
     world: Rc<RefCell<World>>,
 }
 
+/// The address of the host with this number: known before the host is.
+pub(crate) fn address_of_host(index: u32) -> Ipv4Addr {
+    let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
+    Ipv4Addr::new(10, 0, high, low)
+}
+
 impl SharedWorld {
     /// A world without hosts. Unless the options hold one, the swarm is drawn first of all.
     pub fn new(options: WorldOptions, decisions: Decisions) -> SharedWorld {
@@ -43,12 +49,11 @@ impl SharedWorld {
     pub fn add_host(&self, kernel: Kernel) -> HostId {
         let mut world = self.world.borrow_mut();
         let index = world.hosts.len() as u32;
-        let [high, low] = [(index + 1) / 250, (index + 1) % 250].map(|part| part.min(255) as u8);
         let (clock, retransmissions_max) =
             (world.draw_clock(index), world.draw_retransmissions(index, kernel));
         world.hosts.push(Host {
             kernel,
-            ip: Ipv4Addr::new(10, 0, high, low),
+            ip: address_of_host(index),
             ports: Ports::default(),
             clock,
             retransmissions_max,
