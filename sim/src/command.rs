@@ -53,7 +53,7 @@ Examples:
   sim trace 0x00000000000051ed --format html --out run.html    the same, as a picture
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
-Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 7 input or output,
+Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 6 did not reproduce, 7 input or output,
 130 interrupted. A sweep ends with the code of its failing run of lowest index.";
 
 #[derive(Debug, Subcommand)]

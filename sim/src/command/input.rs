@@ -46,7 +46,7 @@ impl Case {
             return Err(Trouble::Usage(format!("{error}; and there is no such file")));
         }
         let bytes = read_file(Path::new(name))?;
-        if RunLog::is_claimed_by(&bytes) {
+        if RunLog::is_claimed_by(&bytes) || name.ends_with(".simlog") {
             let log =
                 RunLog::from_bytes(&bytes).map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
             if log.workload.is_stage() {

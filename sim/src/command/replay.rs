@@ -97,6 +97,12 @@ fn compare(
     }
     let strictly = log.is_of_this_build();
     match log.first_difference(outcome, strictly) {
+        None if log.verdict.is_none() => {
+            writeln!(
+                out,
+                "whether it reproduces cannot be said; what is left of the file agrees with this run"
+            )?;
+        }
         None if strictly => {
             writeln!(out, "reproduced: the same {} calls, with the same results", outcome.steps)?
         }

@@ -102,6 +102,9 @@ impl std::error::Error for Failure {}
 /// An `until` that runs longer never ends.
 const ROUNDS_MAX: u64 = 100_000;
 
+/// Bytes, or entries, that a step takes memory for at most.
+const AMOUNT_MAX: usize = 64 << 20;
+
 /// One script on one kernel.
 #[derive(Debug)]
 pub struct Driver<'a, P> {
@@ -295,6 +298,12 @@ impl<'a, P: Probe> Driver<'a, P> {
         }
     }
 
+    /// A number of bytes or of entries that memory is taken for.
+    fn amount(&self, argument: &Argument) -> Result<usize, Malformed> {
+        let amount = self.small(argument)?;
+        if amount <= AMOUNT_MAX { Ok(amount) } else { Err("at most 64M".to_owned()) }
+    }
+
     /// The number as another integer type.
     fn small<T: TryFrom<i64>>(&self, argument: &Argument) -> Result<T, Malformed> {
         let number = self.number(argument)?;
@@ -321,7 +330,7 @@ impl<'a, P: Probe> Driver<'a, P> {
         match argument {
             Argument::Text(bytes) => Ok(bytes.clone()),
             Argument::Filling(count) => {
-                let count = usize::try_from(*count).ok().filter(|count| *count <= 64 << 20);
+                let count = usize::try_from(*count).ok().filter(|count| *count <= AMOUNT_MAX);
                 let count = count.ok_or("at most 64M bytes")?;
                 Ok((0..count).map(|place| (place % 251) as u8).collect())
             }

@@ -43,6 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     }
     writeln!(out, "{passed} passed, {skipped} skipped, {failed} failed")?;
     out.flush()?;
+    if passed + skipped + failed == 0 {
+        let on = arguments.on.map_or("any kernel", |on| on.name());
+        return Err(Trouble::Usage(format!(
+            "nothing was run: no script is about {on}; a script about kqueue has the line `on freebsd macos`"
+        )));
+    }
     Ok(u8::from(failed > 0))
 }
 

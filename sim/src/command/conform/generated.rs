@@ -1,6 +1,7 @@
 //! `sim conform` without files: generated scripts on the live kernel and on the simulated one.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +14,15 @@ use sim::conform::explained::TABLE;
 use sim::conform::self_test::find_drift;
 use sim::decision::seed::Seed;
 use sim::script::live::Live;
+use sim::script::{Script, Subject, Verdict};
 use sim::{Drift, WorldOptions};
 
 use super::Arguments;
 use crate::command::Trouble;
 use crate::command::report::{WallClock, grouped, write_line};
 
+/// What must work on a machine for the comparison to mean anything.
+const PLAIN: &str = include_str!("plain.script");
 /// Scripts, unless asked otherwise.
 const RUNS_DEFAULT: u64 = 10_000;
 /// How often the live kernel must answer the same before it is believed.
@@ -103,6 +107,21 @@ pub(super) fn self_test(arguments: &Arguments, drifts: &[Drift]) -> Result<u8, T
 
 fn live() -> Result<Reference<Live>, Trouble> {
     let no_live = |error| Trouble::InputOutput(format!("no live kernel to compare with: {error}"));
+    // A call that is not permitted here would look like a difference, or leave out all that matters.
+    let plain: Script = Script::parse(PLAIN).map_err(|error| Trouble::Usage(error.to_string()))?;
+    match Subject::Live.run(&plain, Ipv4Addr::LOCALHOST) {
+        Verdict::Passed => {}
+        Verdict::Skipped(reason) => {
+            return Err(Trouble::InputOutput(format!("no live kernel to compare with: {reason}")));
+        }
+        Verdict::Failed(failure) => {
+            return Err(Trouble::InputOutput(format!(
+                "no live kernel to compare with: a call that every script needs is not permitted here: `{}` answers {}",
+                failure.step.trim(),
+                failure.found
+            )));
+        }
+    }
     Reference::new(Live::new().map_err(no_live)?, REPETITIONS).map_err(no_live)
 }
 

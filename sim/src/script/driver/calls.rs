@@ -98,12 +98,12 @@ impl<P: Probe> Driver<'_, P> {
             Verb::Fill => {
                 let fd = self.descriptor(first)?;
                 let chunk = self.optional_number(given(1))?.unwrap_or(CHUNK);
-                self.fill(fd, vec![b'f'; usize::try_from(chunk).map_err(|_| "a chunk is positive")?])
+                self.fill(fd, vec![b'f'; chunk_of(chunk)?])
             }
             Verb::Drain => {
                 let fd = self.descriptor(first)?;
                 let chunk = self.optional_number(given(1))?.unwrap_or(CHUNK);
-                let chunk = usize::try_from(chunk).map_err(|_| "a chunk is positive")?;
+                let chunk = chunk_of(chunk)?;
                 let mut total = 0;
                 while let Ok(bytes) = self.probe.recv_wide(fd, chunk, MessageFlags::DONTWAIT) {
                     if bytes.is_empty() {
@@ -180,7 +180,7 @@ impl<P: Probe> Driver<'_, P> {
                 error.map(|error| Value::Word(error.map_or("none", Errno::name).to_owned()))
             }
             Verb::Recv => {
-                let (fd, length) = (self.descriptor(first)?, self.small(given(1))?);
+                let (fd, length) = (self.descriptor(first)?, self.amount(given(1))?);
                 let mut flags = MessageFlags::empty();
                 flags.set(MessageFlags::PEEK, has_word("peek"));
                 flags.set(MessageFlags::WAITALL, has_word("waitall"));
@@ -200,7 +200,7 @@ impl<P: Probe> Driver<'_, P> {
                 count(self.probe.send_to(fd, &bytes, &address))
             }
             Verb::Read => {
-                let (fd, length) = (self.descriptor(first)?, self.small(given(1))?);
+                let (fd, length) = (self.descriptor(first)?, self.amount(given(1))?);
                 self.probe.read(fd, length).map(Value::Bytes)
             }
             Verb::Write => {
@@ -209,12 +209,12 @@ impl<P: Probe> Driver<'_, P> {
             }
             Verb::Writev => {
                 let (fd, segments) = (self.descriptor(first)?, self.small(given(1))?);
-                let length = self.small(given(2))?;
+                let length = self.amount(given(2))?;
                 count(self.probe.writev(fd, segments, length))
             }
             Verb::Sendmsg => {
                 let (fd, segments) = (self.descriptor(first)?, self.small(given(1))?);
-                let length = self.small(given(2))?;
+                let length = self.amount(given(2))?;
                 count(self.probe.sendmsg_wide(fd, segments, length))
             }
             Verb::SendDescriptor => {
@@ -273,7 +273,7 @@ impl<P: Probe> Driver<'_, P> {
             }
             Verb::Sendfile => {
                 let (to, from) = (self.descriptor(first)?, self.descriptor(given(1))?);
-                let length = self.small(given(2))?;
+                let length = self.amount(given(2))?;
                 count(self.probe.sendfile(to, from, length))
             }
             Verb::Epoll => self.probe.epoll_create_wide(None, 0).map(Value::Descriptor),
@@ -347,6 +347,9 @@ impl<P: Probe> Driver<'_, P> {
             Verb::Kwait => {
                 let kqueue = self.descriptor(first)?;
                 let (room, timeout) = (self.room(given(1), ROOM)?, timespec(given(2))?);
+                if room > KEVENT_ROOM_MAX {
+                    return Err("room for at most a million events".to_owned());
+                }
                 let answer = self.probe.kevent_wide(kqueue, &[], room, timeout);
                 self.kevents(answer)
             }
@@ -620,4 +623,15 @@ fn timespec(argument: &Argument) -> Result<Option<(i64, i64)>, Malformed> {
         Argument::Time(Some(ns)) => Ok(Some((ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000)))),
         other => Err(format!("{other} is no time")),
     }
+}
+
+/// Events that a script asks kevent(2) for at most: memory is taken for each.
+const KEVENT_ROOM_MAX: i32 = 1_000_000;
+
+/// The size of the pieces in which a step fills or drains.
+fn chunk_of(number: i64) -> Result<usize, Malformed> {
+    usize::try_from(number)
+        .ok()
+        .filter(|&chunk| (1..=super::AMOUNT_MAX).contains(&chunk))
+        .ok_or_else(|| "a piece has 1 to 64M bytes".to_owned())
 }
