@@ -157,7 +157,12 @@ impl<'a> Context<'a> {
     pub fn abort(&mut self, token: Token) {
         if let Some(slot) = self.state.registry.get_mut(token) {
             match slot.phase {
-                Phase::Requested | Phase::Connecting => self.state.fail(token, Errno::ECONNABORTED),
+                Phase::Requested | Phase::Connecting => {
+                    // The kernel may have finished the handshake meanwhile: to the peer an ordinary end of nothing would look
+                    // complete.
+                    slot.flags |= Flags::RESET;
+                    self.state.fail(token, Errno::ECONNABORTED);
+                }
                 _ => self.state.reset(token, CloseReason::Aborted),
             }
         }

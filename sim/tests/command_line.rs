@@ -167,7 +167,8 @@ fn a_real_clock_or_randomness_inside_a_run_ends_the_process_with_its_name() {
         assert_eq!(output.status.code(), None, "it is ended by a signal: {output:?}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(text.starts_with(&format!("{call} was called inside a simulated run")), "{text}");
-        assert!(text.contains("trespass"), "the site is named:\n{text}");
+        let culprit = text.lines().nth(1).expect("a second line");
+        assert!(culprit.contains("by ") && culprit.contains("trespass"), "the site is named:\n{text}");
     }
 }
 

@@ -31,8 +31,8 @@ pub const TABLE: &[Explained] = &[
     Explained {
         name: "late acknowledgement of a FIN",
         fact: "E21",
-        pattern: "a wait tells once more of a socket that was shut down for writing, after time has passed or a full buffer was \
-                  emptied",
+        pattern: "a wait tells once more of a socket that was shut down for writing, or earlier than of others, after time has \
+                  passed or a full buffer was emptied",
         reason: "an acknowledgement that is kept back is sent at the next tick, which may be near; the simulated one is 4 ms away. At \
                  the end of a flood, lumps decide whether it is kept back",
         errs: "neither: a spurious edge comes a little later",
@@ -48,24 +48,29 @@ pub const TABLE: &[Explained] = &[
     },
 ];
 
-/// Only the live kernel tells of some sockets; each of them was shut down for writing before, and then an acknowledgement may have
-/// come that the simulated one still keeps back.
+/// Without sockets that were shut down for writing, and whose acknowledgement may have come on the live kernel only, both tell the
+/// same in the same order, as far as there is room. Of these sockets the live kernel tells more, or earlier.
 fn is_late_acknowledgement(calls: &[Call], difference: &Difference) -> bool {
     let (Observation::Events(live), Observation::Events(simulated)) =
         (&difference.live, &difference.simulated)
     else {
         return false;
     };
-    let mut extra = live.iter().filter(|event| !simulated.contains(event)).peekable();
-    let others_agree = simulated.iter().all(|event| live.contains(event));
+    let Call::Wait { room, .. } = calls[difference.step] else { return false };
     let acknowledged = files_that_may_be_acknowledged(&calls[..=difference.step]);
-    extra.peek().is_some()
-        && others_agree
-        && extra.all(|&(slot, bits)| {
-            bits & EpollMask::ERR.bits() == 0
-                && simulated.iter().all(|(other, _)| *other != slot)
-                && acknowledged.contains(&slot)
-        })
+    let others = |events: &[(Slot, u32)]| -> Vec<(Slot, u32)> {
+        events.iter().copied().filter(|(slot, _)| !acknowledged.contains(slot)).collect()
+    };
+    let is_full = live.len() == usize::from(room);
+    let (live_others, simulated_others) = (others(live), others(simulated));
+    let others_agree =
+        live_others == simulated_others || (is_full && simulated_others.starts_with(&live_others));
+    let of = |events: &[(Slot, u32)], slot: Slot| events.iter().find(|(other, _)| *other == slot).copied();
+    let early = live.iter().filter(|(slot, _)| acknowledged.contains(slot)).all(|&(slot, bits)| {
+        of(simulated, slot).map_or(bits & EpollMask::ERR.bits() == 0, |event| event == (slot, bits))
+    });
+    let told = simulated.iter().all(|&(slot, _)| is_full || of(live, slot).is_some());
+    others_agree && early && told
 }
 
 /// The places of sockets that were shut down for writing, by whatever place, before the last sleep or the last drain of a flood.
@@ -120,4 +125,57 @@ pub fn table() -> String {
         text += "no difference needs a reason\n";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HUP: u32 = EpollMask::HUP.bits();
+    const OUT: u32 = EpollMask::OUT.bits();
+    const ERR: u32 = EpollMask::ERR.bits();
+
+    /// Two connections, of which the first is shut down, and then a wait; whether time passes in between.
+    fn script(sleeps: bool, room: u8) -> Vec<Call> {
+        let [set, listener, one, other] = [0, 1, 2, 3].map(Slot);
+        let mut calls = vec![
+            Call::Epoll { to: set },
+            Call::Listener { to: listener, backlog: 8 },
+            Call::Socket { to: one },
+            Call::Connect { at: one, to: listener },
+            Call::Socket { to: other },
+            Call::Connect { at: other, to: listener },
+            Call::Shutdown { at: one, how: 2 },
+        ];
+        calls.extend(sleeps.then_some(Call::Sleep { ms: 1 }));
+        calls.push(Call::Wait { epoll: set, room, timeout_ms: 0 });
+        calls
+    }
+
+    fn is_explained(calls: &[Call], live: &[(u8, u32)], simulated: &[(u8, u32)]) -> bool {
+        let events = |events: &[(u8, u32)]| {
+            Observation::Events(events.iter().map(|&(slot, bits)| (Slot(slot), bits)).collect())
+        };
+        let step = calls.len() - 1;
+        let difference = Difference { step, verb: "wait", live: events(live), simulated: events(simulated) };
+        explanation(calls, &difference).is_some()
+    }
+
+    #[test]
+    fn an_acknowledgement_that_may_have_come_explains_an_earlier_place() {
+        let calls = script(true, 16);
+        assert!(is_explained(&calls, &[(2, HUP), (3, OUT)], &[(3, OUT), (2, HUP)]));
+        assert!(is_explained(&calls, &[(2, HUP), (3, OUT)], &[(3, OUT)]));
+        assert!(is_explained(&script(true, 1), &[(2, HUP)], &[(3, OUT)]), "it takes the only room");
+    }
+
+    #[test]
+    fn nothing_else_is_explained_by_an_acknowledgement() {
+        let calls = script(true, 16);
+        assert!(!is_explained(&script(false, 16), &[(2, HUP), (3, OUT)], &[(3, OUT), (2, HUP)]));
+        assert!(!is_explained(&calls, &[(2, HUP)], &[(3, OUT)]), "there was room for the other");
+        assert!(!is_explained(&calls, &[(3, OUT)], &[(3, OUT), (2, HUP)]), "only the simulated one tells");
+        assert!(!is_explained(&calls, &[(2, HUP), (3, OUT)], &[(2, HUP)]), "the other was not shut down");
+        assert!(!is_explained(&calls, &[(2, HUP | ERR)], &[]), "no error comes of it");
+    }
 }

@@ -363,7 +363,7 @@ fn find(root: &Path, bug: &Bug, (runs, keeps): (u32, bool)) -> Result<Option<Fin
 }
 
 /// What the guard says before it ends a process that asked for a real clock or real randomness inside a run. It must point
-/// at the function that every such patch changes.
+/// at the function that every such patch changes, or at the one that it was inlined into.
 fn refused(said: &str) -> Option<Finding> {
     let after =
         |name: &str| said.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(str::trim);
@@ -372,7 +372,9 @@ fn refused(said: &str) -> Option<Finding> {
         runs: 1,
         seed: after("replay ").and_then(|line| line.rsplit(' ').next()).unwrap_or("?").to_string(),
         invariant: match after("by ") {
-            Some(place) if place.contains("serve_run_queue") => "guard".to_string(),
+            Some(place) if place.contains("serve_run_queue") || place.contains("reactor::Reactor<") => {
+                "guard".to_string()
+            }
             other => format!("guard at {}", other.unwrap_or("an unknown place")),
         },
         seconds: 0.0,
