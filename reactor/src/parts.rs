@@ -49,7 +49,8 @@ impl Output {
         }
         let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE_MAX];
         let (count, total) = self.queue.gather(&mut slices, segments_max, bytes_max);
-        let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(total);
+        slices[..count].iter().for_each(|slice| bytes.extend_from_slice(slice));
         assert_eq!(bytes.len(), total, "write queue: the sum differs from what is gathered");
         (bytes, count)
     }

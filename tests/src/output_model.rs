@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use reactor::parts::Output;
@@ -36,9 +37,40 @@ fn carry_out(bytes: &[u8]) -> Account {
     Account::new(run.story, ended)
 }
 
-/// The byte at a place of the stream: neighbours differ, and so do places that are segments apart.
-const fn byte_at(place: u64) -> u8 {
-    (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+/// The stream repeats itself after so many bytes: a prime, so that places which are segments apart differ.
+const PERIOD: usize = 65_521;
+
+/// One period of the stream; neighbours differ.
+fn stream() -> &'static [u8] {
+    static STREAM: OnceLock<Vec<u8>> = OnceLock::new();
+    STREAM.get_or_init(|| {
+        (0..PERIOD as u64).map(|place| (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    })
+}
+
+/// The pieces of the stream between two places.
+fn pieces(from: u64, length: usize) -> impl Iterator<Item = &'static [u8]> {
+    let (mut place, mut left) = ((from % PERIOD as u64) as usize, length);
+    std::iter::from_fn(move || {
+        let piece = &stream()[place..PERIOD.min(place + left)];
+        (place, left) = (0, left - piece.len());
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Where bytes that should be those from a place on are others.
+fn first_wrong(bytes: &[u8], from: u64) -> Option<u64> {
+    let mut rest = bytes;
+    for piece in pieces(from, bytes.len()) {
+        let (part, after) = rest.split_at(piece.len());
+        if part != piece {
+            let at = bytes.len() - rest.len();
+            let within = part.iter().zip(piece).position(|(byte, expected)| byte != expected);
+            return Some(from + (at + within.unwrap_or(0)) as u64);
+        }
+        rest = after;
+    }
+    None
 }
 
 struct Run<'a> {
@@ -123,7 +155,7 @@ impl<'a> Run<'a> {
         }
         let _ = writeln!(self.story, "- queued {length} bytes, {how}");
         let end = self.queued + length as u64;
-        let bytes: Vec<u8> = (self.queued..end).map(byte_at).collect();
+        let bytes = pieces(self.queued, length).collect::<Vec<_>>().concat();
         if shared {
             self.output.push_shared(Bytes::from(bytes));
         } else {
@@ -161,8 +193,7 @@ impl<'a> Run<'a> {
         if self.ends.len() <= segments_max.min(64) {
             same("bytes offered where everything may go", offered.len(), self.held().min(bytes_max))?;
         }
-        let wrong = (self.sent..).zip(&offered).find(|&(place, &byte)| byte != byte_at(place));
-        same("the first wrong byte of the stream", wrong.map(|(place, _)| place), None)?;
+        same("the first wrong byte of the stream", first_wrong(&offered, self.sent), None)?;
 
         let taken = offered.len() * share / 256;
         let _ = writeln!(self.story, "  the kernel took {taken}");
@@ -212,5 +243,23 @@ impl<'a> Run<'a> {
         same("bytes", self.output.bytes(), self.held())?;
         same("is_empty", self.output.is_empty(), self.held() == 0)?;
         same("is_above", self.output.is_above(), self.above)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_byte_is_found_wherever_it_is() {
+        let from = 3 * PERIOD as u64 - 10;
+        let right = pieces(from, 100).collect::<Vec<_>>().concat();
+        assert_eq!(first_wrong(&right, from), None);
+        for place in [0, 9, 10, 99] {
+            let mut wrong = right.clone();
+            wrong[place] ^= 1;
+            assert_eq!(first_wrong(&wrong, from), Some(from + place as u64));
+        }
+        assert!(first_wrong(&right, from + 1).is_some());
     }
 }
