@@ -102,7 +102,8 @@ fn next_frame<'a>(rest: &mut &'a [u8], offset: usize) -> Result<Option<Frame<'a>
 fn lines(payload: &[u8]) -> Result<BTreeMap<&str, String>, String> {
     let text = std::str::from_utf8(payload).map_err(|_| "it is not text".to_owned())?;
     let mut found = BTreeMap::new();
-    for line in text.lines() {
+    // Not `lines()`, which takes a carriage return off the end of a value.
+    for line in text.split_terminator('\n') {
         let (name, value) = line.split_once(' ').ok_or_else(|| format!("{line:?} has no value"))?;
         found.insert(name, unescaped(value));
     }

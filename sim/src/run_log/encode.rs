@@ -106,7 +106,7 @@ impl RunLog {
         line(&mut text, "build", &self.build);
         line(&mut text, "source", &self.source);
         line(&mut text, if self.workload.is_stage() { "stage" } else { "workload" }, self.workload.name());
-        if self.workload.is_stage() {
+        if !self.test.is_empty() {
             line(&mut text, "test", &self.test);
         }
         line(&mut text, "kernel", self.kernel.name());
