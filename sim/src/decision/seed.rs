@@ -42,17 +42,17 @@ impl fmt::Display for Seed {
     }
 }
 
+/// What a seed looks like, in words.
+pub const SEED_FORMS: &str =
+    "a seed is a decimal number, 0x and up to 16 hex digits, or a 40-digit commit hash";
+
 /// Why a text is not a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeedError(String);
 
 impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not a seed: a seed is a decimal number, 0x and up to 16 hex digits, or a 40-digit commit hash",
-            self.0
-        )
+        write!(f, "{:?} is not a seed: {SEED_FORMS}", self.0)
     }
 }
 
