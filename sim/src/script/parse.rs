@@ -462,7 +462,7 @@ fn expected(token: &str) -> Option<Expected> {
         return Some(Expected::Number { low: words::parse_number(low)?, high: i64::MAX });
     }
     if let Some(high) = token.strip_prefix('<') {
-        return Some(Expected::Number { low: i64::MIN, high: words::parse_number(high)? - 1 });
+        return Some(Expected::Number { low: i64::MIN, high: words::parse_number(high)?.checked_sub(1)? });
     }
     if let Some((low, high)) = token.split_once("..") {
         return Some(Expected::Number { low: words::parse_number(low)?, high: words::parse_number(high)? });
@@ -487,11 +487,11 @@ fn expected_event(item: &str) -> Option<(String, ExpectedEvent)> {
             return None;
         }
         if let Some(side @ ('r' | 'w' | 'x')) = single(name) {
-            return Some((bits.to_owned(), ExpectedEvent::Side(side)));
+            return Some((reported(bits)?, ExpectedEvent::Side(side)));
         }
-        return Some((name.to_owned(), ExpectedEvent::Bits(words::parse_mask(bits)?)));
+        return Some((reported(name)?, ExpectedEvent::Bits(words::parse_mask(bits)?)));
     }
-    let name = parts.next()?.to_owned();
+    let name = reported(parts.next()?)?;
     if let "RECEIPT" | "ERROR" = first {
         let error = if first == "ERROR" { Some(words::parse_errno(parts.next()?)?) } else { None };
         let flags = parts.next().map(|part| words::parse_kevent_flags(part.strip_prefix("flags=")?));
@@ -517,6 +517,12 @@ fn expected_event(item: &str) -> Option<(String, ExpectedEvent)> {
         }
     }
     Some((name, ExpectedEvent::Knote { filter, data, udata, fflags, flags, eof, error }))
+}
+
+/// What a report can be about: a descriptor by its name or number, or the word that it was registered with.
+fn reported(text: &str) -> Option<String> {
+    let known = descriptor(text).is_some() || words::parse_number(text).is_some();
+    known.then(|| text.to_owned())
 }
 
 fn single(text: &str) -> Option<char> {
