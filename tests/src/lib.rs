@@ -11,8 +11,3 @@ pub mod planted;
 pub mod real_episode;
 pub mod registry_model;
 pub mod timer_model;
-
-/// The README's example, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
