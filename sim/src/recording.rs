@@ -28,6 +28,7 @@ mod playback;
 mod recorder;
 mod replay;
 mod settings;
+mod show;
 mod words;
 
 use std::fmt;
@@ -46,6 +47,7 @@ pub use plan::{Plan, PlanUse};
 pub use playback::Difference;
 pub use recorder::Recorder;
 pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
+pub use show::{write_json, write_text};
 
 /// What the files begin with.
 pub const FORMAT: Format = Format { magic: "sim-recording", version: 1, what: "recording" };
