@@ -1,5 +1,6 @@
 //! The workloads of `sim` on real sockets, and servers for clients that nobody here wrote.
 
+mod episode_record;
 mod hold;
 mod machine;
 mod member;
@@ -9,6 +10,7 @@ mod serve;
 
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +48,23 @@ impl Failure {
     /// The same, with the episode in which it happened.
     pub(crate) fn in_episode(self, episode: u64, seed: Seed) -> Failure {
         let place = |text: String| format!("{text}\n  in episode {episode}, whose plan has the seed {seed}");
+        match self {
+            Failure::Invariant(text) => Failure::Invariant(place(text)),
+            Failure::Liveness(text) => Failure::Liveness(place(text)),
+            other => other,
+        }
+    }
+
+    /// The same, with the files that hold what was recorded.
+    pub(crate) fn recorded(self, written: Result<Vec<PathBuf>, String>) -> Failure {
+        let place = |text: String| match &written {
+            Ok(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                let latest = paths.last().cloned().unwrap_or_default();
+                format!("{text}\n  recorded in {}\n  replay: sim replay {latest}", paths.join(", "))
+            }
+            Err(error) => format!("{text}\n  not recorded: {error}"),
+        };
         match self {
             Failure::Invariant(text) => Failure::Invariant(place(text)),
             Failure::Liveness(text) => Failure::Liveness(place(text)),
@@ -123,6 +142,12 @@ enum Command {
         /// through the C library libkqueue
         #[arg(long)]
         poller: Option<String>,
+        /// Where the recordings of the last two episodes go when something is wrong; `sim replay` plays them
+        #[arg(long, value_name = "DIR", default_value = "soak-artifacts")]
+        out: PathBuf,
+        /// Record nothing
+        #[arg(long)]
+        no_recording: bool,
         /// Print one JSON object at the end instead of lines
         #[arg(long)]
         json: bool,
@@ -161,8 +186,9 @@ fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
-        Command::Run { workload, seconds, seed, lanes, poller, json } => {
+        Command::Run { workload, seconds, seed, lanes, poller, out, no_recording, json } => {
             run_options(&workload, seconds, &seed, lanes, poller.as_deref(), json)
+                .map(|options| run::Options { recordings: (!no_recording).then_some(out), ..options })
                 .and_then(|options| run::run(&options))
         }
         Command::Hold { port, address, connections, seconds } => {
@@ -189,5 +215,5 @@ fn run_options(
     };
     let seed: Seed = seed.parse().map_err(|error| Failure::Usage(format!("--seed {seed}: {error}")))?;
     let backend = Backend::with_poller(poller)?;
-    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json, backend })
+    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json, backend, recordings: None })
 }

@@ -1,6 +1,8 @@
 //! A loop on a thread of its own, with a party of a workload as its handler.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -10,7 +12,9 @@ use std::time::Duration;
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
 use sim::audit::Audited;
+use sim::audit::Witness;
 use sim::member::{Member as Driven, Role};
+use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
@@ -49,6 +53,24 @@ impl<P> Member<P> {
         self.stop.within_ns.store(within_ns, Ordering::SeqCst);
         self.sender.notify();
     }
+
+    /// Whether the thread has ended, or ends in this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        const SLICE: Duration = Duration::from_millis(1);
+        for _ in 0..limit.as_millis() / SLICE.as_millis() {
+            if self.thread.is_finished() {
+                return true;
+            }
+            thread::park_timeout(SLICE);
+        }
+        self.thread.is_finished()
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 /// What is said when a thread of the soak has panicked.
@@ -56,10 +78,11 @@ pub(crate) fn panicked(who: &str) -> Failure {
     Failure::Invariant(format!("panic: {who} panicked"))
 }
 
-/// Starts a loop on a thread of its own, and waits until it listens.
+/// Starts a loop on a thread of its own, and waits until it listens. With a journal, it is recorded.
 pub(crate) fn start<S, P>(
     role: Role,
     config: &Config,
+    journal: Option<Journal>,
     make: impl FnOnce() -> P + Send + 'static,
 ) -> Result<Member<P>, Failure>
 where
@@ -70,49 +93,90 @@ where
     let (ready, is_ready) = mpsc::channel();
     let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
-    let asked = Arc::clone(&stop);
-    let thread = spawn(role.name(), move || {
-        let mut audited = Audited::new(make(), &config, None);
-        let counters = match Driven::open(S::default(), &config, role, &mut audited) {
-            Ok(mut driven) => {
-                // The other side waits for this.
-                let _ = ready.send(Ok((driven.sender(), driven.address())));
-                turn_until_stopped(&mut driven, &asked, &tell_done)?;
-                *driven.counters()
+    let outside = Outside { stop: Arc::clone(&stop), ready, tell_done };
+    let thread = spawn(role.name(), move || match journal {
+        None => {
+            let mut audited = Audited::new(make(), &config, None);
+            let counters = outside.turn_until_stopped(S::default(), role, &config, &mut audited, None)?;
+            Ok((audited.into_party(), counters))
+        }
+        Some(journal) => {
+            let witness: Box<dyn Witness> = Box::new(journal.clone());
+            let mut audited = Audited::new(make(), &config, Some(witness));
+            let sys = Recorder::new(S::default(), journal.clone());
+            let driven = catch_unwind(AssertUnwindSafe(|| {
+                outside.turn_until_stopped(sys, role, &config, &mut audited, Some(&journal))
+            }));
+            match driven {
+                Ok(Ok(counters)) => {
+                    journal.end(End::Stopped);
+                    Ok((audited.into_party(), counters))
+                }
+                Ok(Err(breach)) => Err(breach),
+                Err(payload) => {
+                    journal.end(End::Panic { message: panic_message(&*payload) });
+                    resume_unwind(payload)
+                }
             }
-            Err(error) => {
-                let breach = Breach::new("turn-error", format!("a loop could not be made: {error}"));
-                let _ = ready.send(Err(error));
-                return Err(breach);
-            }
-        };
-        Ok((audited.into_party(), counters))
+        }
     })?;
-    let made: Result<Result<_, Errno>, _> = is_ready.recv();
-    match made {
+    match is_ready.recv() {
         Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
 }
 
-fn turn_until_stopped<S: Syscalls, P: Party>(
-    driven: &mut Driven<'_, S, P>,
-    stop: &StopRequest,
-    tell_done: &mpsc::Sender<()>,
-) -> Result<(), Breach> {
-    let mut told = false;
-    driven.begin();
-    loop {
-        if driven.is_finished() && !told {
-            told = true;
-            let _ = tell_done.send(());
-        }
-        if let Some(within) = stop.take() {
-            driven.stop(within);
-        }
-        if driven.turn()? == Turn::Stopped {
-            return Ok(());
+/// What a loop is told, and tells, beside its calls and messages.
+struct Outside {
+    stop: Arc<StopRequest>,
+    ready: mpsc::Sender<Result<(Sender<Numbered>, SocketAddr), Errno>>,
+    tell_done: mpsc::Sender<()>,
+}
+
+impl Outside {
+    fn turn_until_stopped<S: Syscalls, P: Party>(
+        &self,
+        sys: S,
+        role: Role,
+        config: &Config,
+        audited: &mut Audited<P>,
+        journal: Option<&Journal>,
+    ) -> Result<Counters, Breach> {
+        let mut driven = match Driven::open(sys, config, role, audited) {
+            Ok(driven) => driven,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
+            }
+        };
+        // The other side waits for this.
+        let _ = self.ready.send(Ok((driven.sender(), driven.address())));
+        let mut told = false;
+        driven.begin();
+        loop {
+            if driven.is_finished() && !told {
+                told = true;
+                let _ = self.tell_done.send(());
+            }
+            if let Some(within) = self.stop.take() {
+                if let Some(journal) = journal {
+                    journal.stop(within);
+                }
+                driven.stop(within);
+            }
+            match driven.turn() {
+                Ok(Turn::Stopped) => return Ok(*driven.counters()),
+                Ok(Turn::Ran | Turn::Parked) => {}
+                Err(breach) => {
+                    // Before the loop is dropped, which makes calls of its own.
+                    if let Some(journal) = journal {
+                        let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
+                        journal.end(End::Breach { invariant, details });
+                    }
+                    return Err(breach);
+                }
+            }
         }
     }
 }

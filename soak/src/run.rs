@@ -1,7 +1,9 @@
 //! A workload over real loopback sockets, episode after episode: the same handlers and the same oracles as in `sim`, each
 //! loop on a thread of its own.
 
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -12,22 +14,26 @@ use std::time::Duration;
 use reactor::sys::LibkqueueSystem;
 use reactor::sys::{Errno, Family, Syscalls, System};
 use reactor::{Config, Counters};
-use sim::decision::Decisions;
 use sim::decision::seed::{Seed, seed_of_run};
 use sim::member::{Role, STOP_WITHIN};
-use sim::workload::cluster::Cluster;
-use sim::workload::echo::Echo;
-use sim::workload::timers::Timers;
-use sim::workload::wake::Wake;
-use sim::workload::{Breach, Party, Scale, Workload, WorkloadKind};
+use sim::recording::{self, Plan, PlanUse};
+use sim::workload::{Breach, Party, Workload, WorkloadKind};
 
+use crate::episode_record::{EpisodeRecord, Recordings};
 use crate::machine::Stopwatch;
-use crate::member::{Member, panicked, spawn, start};
+use crate::member::{Member, panic_message, panicked, spawn, start};
 use crate::poller::Backend;
 use crate::{Failure, say};
 
 /// An episode whose clients have not finished by now will not.
 const EPISODE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the recordings of all episodes under way may hold, in bytes; two more are kept, and each may grow to twice its share
+/// while it ends.
+const RECORDED_BYTES_MAX: u64 = 512 << 20;
+
+/// Longer than a loop that was told to stop may need, with its connections given up and its structure looked at.
+const STOPPED_AFTER: Duration = Duration::from_secs(3 * STOP_WITHIN.as_secs());
 
 /// Between two lines of progress, in seconds.
 const SAY_EVERY_S: u64 = 10;
@@ -63,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) lanes: u32,
     pub(crate) json: bool,
     pub(crate) backend: Backend,
+    /// Where recordings go when something is wrong; `None` to record nothing.
+    pub(crate) recordings: Option<PathBuf>,
 }
 
 /// Runs episodes until the time is over, an interrupt comes, or an oracle objects.
@@ -81,6 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
     let watch = Stopwatch::start();
     let board = Mutex::new(Board::default());
+    let recordings = options.recordings.as_deref().map(Recordings::new);
     let time_over = || interrupted.load(Ordering::SeqCst) || watch.seconds() >= options.seconds;
     thread::scope(|scope| -> Result<(), Failure> {
         for lane in 0..options.lanes {
@@ -88,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
                 while let Some(index) = next_episode(&board, &time_over) {
                     let seed = seed_of_run(options.seed, index);
                     let mut done = Totals::default();
-                    let result = episode(options, seed, &mut done, &time_over)
+                    let result = episode(options, (index, seed), &mut done, recordings.as_ref(), &time_over)
                         .map_err(|failure| failure.in_episode(index, Seed(seed)));
                     report(options, &board, &watch, &done, result);
                 }
@@ -178,61 +187,89 @@ fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&
     .to_string()
 }
 
+/// Runs an episode, and writes out what was recorded of it, and of the one before, when something is wrong with it.
 fn episode(
     options: &Options,
-    seed: u64,
+    (index, seed): (u64, u64),
     totals: &mut Totals,
+    recordings: Option<&Recordings>,
     over: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
-    match options.backend {
-        Backend::Own(_) => episode_on::<System>(options.workload, seed, totals, over),
-        #[cfg(all(target_os = "linux", feature = "libkqueue"))]
-        Backend::Libkqueue => episode_on::<LibkqueueSystem>(options.workload, seed, totals, over),
+    let plan = Plan { workload: options.workload, seed };
+    let mut record = None;
+    let bytes_max = recordings.map(|_| RECORDED_BYTES_MAX / u64::from(options.lanes));
+    let play = Play { plan, totals, record: &mut record, bytes_max, backend: options.backend, over };
+    let unknown =
+        || Failure::Usage(format!("{} is a stage of a test: only that test runs it", options.workload));
+    let result = plan.draw(play).unwrap_or_else(|| Err(unknown()));
+    let (Some(recordings), Some(record)) = (recordings, record) else { return result.map(drop) };
+    let is_wrong = matches!(result, Err(Failure::Invariant(_) | Failure::Liveness(_)));
+    recordings.keep(index, record.finish(is_wrong || matches!(result, Ok(Ended::Whole))));
+    result.map(drop).map_err(|failure| match failure {
+        Failure::Invariant(_) | Failure::Liveness(_) => failure.recorded(recordings.write()),
+        other => other,
+    })
+}
+
+/// How an episode ended that nothing was wrong with.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Ended {
+    /// By itself, and it was judged.
+    Whole,
+    /// Because the soak is over, or its record is full.
+    Cut,
+}
+
+/// An episode to be played.
+struct Play<'a> {
+    plan: Plan,
+    totals: &'a mut Totals,
+    record: &'a mut Option<EpisodeRecord>,
+    bytes_max: Option<u64>,
+    backend: Backend,
+    over: &'a dyn Fn() -> bool,
+}
+
+impl PlanUse for Play<'_> {
+    type Output = Result<Ended, Failure>;
+
+    fn with<W>(self, plan: W) -> Result<Ended, Failure>
+    where
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + Debug + 'static,
+        W::Client: Send + Debug + 'static,
+    {
+        match self.backend {
+            Backend::Own(_) => play::<System, _>(&Arc::new(plan), self),
+            #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+            Backend::Libkqueue => play::<LibkqueueSystem, _>(&Arc::new(plan), self),
+        }
     }
 }
 
-fn episode_on<S: Syscalls + Default + 'static>(
-    kind: WorkloadKind,
-    seed: u64,
-    totals: &mut Totals,
-    over: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    let mut decisions = Decisions::from_seed(seed);
-    match kind {
-        WorkloadKind::Echo => {
-            play::<S, _>(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Wake => {
-            play::<S, _>(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        // Processes live as long as the soak: nobody is killed.
-        WorkloadKind::Cluster => {
-            play::<S, _>(&Arc::new(Cluster::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Timers => {
-            play::<S, _>(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Stage(name) => {
-            Err(Failure::Usage(format!("{name} is a stage of a test: only that test runs it")))
-        }
-    }
-}
-
-fn play<S, W>(plan: &Arc<W>, totals: &mut Totals, over: &dyn Fn() -> bool) -> Result<(), Failure>
+fn play<S, W>(plan: &Arc<W>, play: Play<'_>) -> Result<Ended, Failure>
 where
     S: Syscalls + Default + 'static,
     W: Workload + Send + Sync + 'static,
     W::Service: Send + 'static,
     W::Client: Send + 'static,
 {
+    let Play { plan: drawn, totals, record, bytes_max, over, .. } = play;
     let (_reserved, nobody) = reserve_port()?;
     let config = Config::default();
+    let made = bytes_max
+        .map(|bytes_max| EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max));
+    *record = made;
+    let record = record.as_ref();
+    let over = || over() || record.is_some_and(EpisodeRecord::is_full);
     // The first service may pass everything on to the later ones, so those begin first.
     let mut addresses = vec![nobody; plan.services()];
     let mut services = Vec::new();
     for index in (0..plan.services()).rev() {
         let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-        let member = start::<S, _>(Role::Service, &config, move || plan.service(index, &known, &limits))?;
+        let journal = record.map(|record| record.journal(Role::Service, index, &known));
+        let make = move || plan.service(index, &known, &limits);
+        let member = start::<S, _>(Role::Service, &config, journal, make)?;
         addresses[index] = member.address;
         services.push(member);
     }
@@ -253,13 +290,14 @@ where
     let mut clients = Vec::new();
     for index in 0..plan.clients() {
         let (plan, addresses) = (Arc::clone(plan), addresses.clone());
+        let journal = record.map(|record| record.journal(Role::Client, index, &addresses));
         let make = move || plan.client(index, &addresses, nobody);
-        clients.push(start::<S, _>(Role::Client, &config, make)?);
+        clients.push(start::<S, _>(Role::Client, &config, journal, make)?);
     }
 
     let mut waited = Waited::Done;
     for client in &clients {
-        waited = waited.max(wait_for(&client.done, over));
+        waited = waited.max(wait_for(&client.done, &over));
     }
     if waited == Waited::Cut {
         // The soak is over in the middle of an episode: nobody judges half a story.
@@ -270,7 +308,7 @@ where
         for producer in producers {
             producer.join().map_err(|_| panicked("a producer"))?;
         }
-        return Ok(());
+        return Ok(Ended::Cut);
     }
     for producer in producers {
         producer.join().map_err(|_| panicked("a producer"))?;
@@ -279,15 +317,18 @@ where
         waited = waited.max(wait_for(&service.done, &|| false));
     }
     let late = waited == Waited::Late;
+    if let (true, Some(record)) = (late, record) {
+        record.set_late();
+    }
     // Clients first, to their end: a service that stops earlier cuts their last bytes short.
     for client in &clients {
         client.stop(STOP_WITHIN);
     }
-    let clients = finish(clients, totals)?;
+    let clients = finish(Role::Client, clients, totals, record)?;
     for service in &services {
         service.stop(STOP_WITHIN);
     }
-    let services = finish(services, totals)?;
+    let services = finish(Role::Service, services, totals, record)?;
     if late {
         let missing =
             services.iter().filter(|(party, _)| !party.is_finished()).map(|(party, _)| party.missing());
@@ -297,16 +338,29 @@ where
             .map(|(party, _)| party.missing())
             .chain(missing)
             .next();
-        let text = missing.map_or_else(|| "the episode did not end".to_owned(), |breach| breach.to_string());
+        let missing = missing
+            .unwrap_or_else(|| Breach::new("liveness", "the episode did not end in its time".to_owned()));
+        blame(record, &missing, None);
+        let text = missing.to_string();
         return Err(Failure::Liveness(format!("after {} s: {text}", EPISODE_LIMIT.as_secs())));
     }
     let lost_at_accept = services.iter().any(|(_, counters)| counters.shed > 0 || counters.accept_errors > 0);
     let service_parties: Vec<&W::Service> = services.iter().map(|(party, _)| party).collect();
     let client_parties: Vec<&W::Client> = clients.iter().map(|(party, _)| party).collect();
-    plan.judge(&service_parties, &client_parties, lost_at_accept)
-        .map_err(|breach| Failure::Invariant(breach.to_string()))?;
+    plan.judge(&service_parties, &client_parties, lost_at_accept).map_err(|breach| {
+        blame(record, &breach, None);
+        Failure::Invariant(breach.to_string())
+    })?;
     totals.episodes += 1;
-    Ok(())
+    Ok(Ended::Whole)
+}
+
+/// Writes into the record what was wrong, and which loop saw it.
+fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String>) {
+    if let Some(record) = record {
+        let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
+        record.blame(recording::Failure { invariant, details, culprit });
+    }
 }
 
 /// How waiting for a side ended; the worst of several counts.
@@ -341,13 +395,31 @@ fn join<P>(members: Vec<Member<P>>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn finish<P: Party>(members: Vec<Member<P>>, totals: &mut Totals) -> Result<Vec<(P, Counters)>, Failure> {
+fn finish<P: Party>(
+    role: Role,
+    mut members: Vec<Member<P>>,
+    totals: &mut Totals,
+    record: Option<&EpisodeRecord>,
+) -> Result<Vec<(P, Counters)>, Failure> {
     let mut finished = Vec::new();
-    for member in members {
-        let joined = member.thread.join();
-        let result =
-            joined.map_err(|_| Failure::Invariant("panic: a loop or its handler panicked".to_owned()))?;
-        let (party, counters) = result.map_err(|breach| Failure::Invariant(breach.to_string()))?;
+    for (index, member) in members.drain(..).enumerate() {
+        let name = || Some(format!("{} {index}", role.name()));
+        if !member.ends_within(STOPPED_AFTER) {
+            // Nobody can join it: it sleeps, or turns in circles. What is recorded of it ends here.
+            let details = format!("{} {index} did not stop when it was told to", role.name());
+            let breach = Breach::new("liveness", details);
+            blame(record, &breach, name());
+            return Err(Failure::Liveness(breach.to_string()));
+        }
+        let result = member.thread.join().map_err(|payload| {
+            let message = panic_message(&*payload);
+            blame(record, &Breach::new("panic", message.clone()), name());
+            Failure::Invariant(format!("panic: {} {index} panicked: {message}", role.name()))
+        })?;
+        let (party, counters) = result.map_err(|breach| {
+            blame(record, &breach, name());
+            Failure::Invariant(breach.to_string())
+        })?;
         totals.messages += party.messages();
         totals.connections += counters.accepted;
         totals.bytes_read += counters.bytes_read;
