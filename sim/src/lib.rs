@@ -59,6 +59,7 @@ mod fuzz_input;
 pub mod guard;
 pub mod incident;
 pub mod kernel;
+pub mod member;
 #[cfg(feature = "command")]
 pub mod merge;
 mod network;
