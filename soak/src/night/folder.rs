@@ -17,8 +17,8 @@ const TABLE: &str = "night.json";
 const RESULTS: &str = "parts.jsonl";
 /// Put there by `overnight.sh` before the night begins, so that nobody's rebuild changes what the night runs.
 pub(crate) const PROGRAMS: &str = "programs";
-/// Locked while a night runs.
-const LOCK: &str = "lock";
+/// The process that runs the night; locked while it does.
+const LOCK: &str = "pid";
 /// A night is stopped when the disk has less than this left: what is written then would be torn.
 pub(crate) const FREE_BYTES_MIN: u64 = 256 << 20;
 
@@ -88,6 +88,8 @@ impl Folder {
             )),
             fs::TryLockError::Error(error) => refused(&lock_path)(error),
         })?;
+        let own = rustix::process::getpid().as_raw_nonzero();
+        lock.set_len(0).and_then(|()| writeln!(&lock, "{own}")).map_err(refused(&lock_path))?;
         // Parts have working folders of their own choice.
         let path = path.canonicalize().map_err(refused(path))?;
         Ok(Folder { path, _lock: lock })
@@ -125,20 +127,6 @@ impl Folder {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
-}
-
-/// Table and results of a night, whether it is running or not.
-pub(crate) fn read(path: &Path) -> Result<(Table, Vec<PartResult>), Failure> {
-    let table = read_json(&path.join(TABLE))?;
-    let results = path.join(RESULTS);
-    let text = read_if_there(&results)?;
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    Ok((table, parse_results(&text[..whole], &results)?))
-}
-
-/// Whether a folder is a night's.
-pub(crate) fn is_night(path: &Path) -> bool {
-    path.join(TABLE).is_file()
 }
 
 fn read_if_there(path: &Path) -> Result<String, Failure> {

@@ -61,6 +61,32 @@ pub(crate) struct Part {
     pub(crate) left_out: Option<String>,
 }
 
+/// Time beyond its share that a part may take: to begin, to end its last piece of work, to write down what it found.
+const OVERTIME_SECONDS: u64 = 60;
+
+impl Part {
+    /// A part that is run once, to its end. Its name is these words, with `-` between them.
+    pub(crate) fn new<'a>(
+        name: impl IntoIterator<Item = &'a str>,
+        kind: Kind,
+        seconds: u64,
+        command: Vec<String>,
+    ) -> Part {
+        Part {
+            name: name.into_iter().collect::<Vec<_>>().join("-"),
+            kind,
+            seconds,
+            limit_seconds: seconds + seconds / 10 + OVERTIME_SECONDS,
+            command,
+            folder: None,
+            command_again: Vec::new(),
+            needs_folders: Vec::new(),
+            in_chunks: false,
+            left_out: None,
+        }
+    }
+}
+
 /// How a part ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -8,9 +8,7 @@ use sim::workload::WorkloadKind;
 
 use super::part::{Kind, Part};
 use crate::Failure;
-
-/// Time beyond its share that a part may take: to begin, to end its last piece of work, to write down what it found.
-const OVERTIME_SECONDS: u64 = 60;
+use crate::poller::Backend;
 
 /// What `night.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,10 +91,6 @@ fn sweep_jobs(processors: usize) -> usize {
     (processors / 2).saturating_sub(1).max(1)
 }
 
-fn limit(seconds: u64) -> u64 {
-    seconds + seconds / 10 + OVERTIME_SECONDS
-}
-
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -105,31 +99,32 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// Each workload in turn.
+/// Each workload in turn, and once with the poller of the other systems.
 fn soak_parts(wishes: &Wishes) -> Vec<Part> {
-    let each = (wishes.seconds / WorkloadKind::ALL.len() as u64).max(1);
-    (0..)
-        .zip(WorkloadKind::ALL)
-        .map(|(index, workload)| {
-            let name = format!("soak-{}", workload.name());
+    let rows = WorkloadKind::ALL.map(|workload| (workload, None));
+    let rows: Vec<_> = rows.into_iter().chain([(WorkloadKind::Echo, Some("kqueue"))]).collect();
+    let reason =
+        |poller: Option<&str>| Backend::with_poller(poller).err().map(|failure| failure.text().to_owned());
+    let rows = rows.into_iter().map(|(workload, poller)| (workload, poller, reason(poller)));
+    let rows: Vec<_> = rows.collect();
+    // Who is left out takes no time.
+    let running = rows.iter().filter(|(_, _, left_out)| left_out.is_none()).count().max(1);
+    let each = (wishes.seconds / running as u64).max(1);
+    let part =
+        |(index, (workload, poller, left_out)): (u64, (WorkloadKind, Option<&str>, Option<String>))| {
             let mut command = vec![text(&wishes.soak)];
             command.extend(words(["run", "--workload", workload.name()]));
             command.extend(["--seconds".to_owned(), each.to_string()]);
             command.extend(["--seed".to_owned(), Seed(seed_of_run(wishes.seed.0, index)).to_string()]);
-            Part {
-                name,
-                kind: Kind::Soak,
-                seconds: each,
-                limit_seconds: limit(each),
-                command,
-                folder: None,
-                command_again: Vec::new(),
-                needs_folders: Vec::new(),
-                in_chunks: false,
-                left_out: None,
+            if let Some(poller) = poller {
+                command.extend(words(["--poller", poller]));
             }
-        })
-        .collect()
+            Part {
+                left_out,
+                ..Part::new(["soak", workload.name()].into_iter().chain(poller), Kind::Soak, each, command)
+            }
+        };
+    (0..).zip(rows).map(part).collect()
 }
 
 /// Fresh seeds for the simulator, chunk after chunk.
@@ -142,16 +137,9 @@ fn sweep_part(wishes: &Wishes, jobs: usize) -> Part {
         command.push(format!("{}/{{name}}", text(&wishes.out.join("sweep"))));
     }
     Part {
-        name: "sweep".to_owned(),
-        kind: Kind::Sweep,
-        seconds: wishes.seconds,
-        limit_seconds: limit(wishes.seconds),
-        command,
-        folder: None,
-        command_again: Vec::new(),
-        needs_folders: Vec::new(),
         in_chunks: true,
         left_out: wishes.sim.as_ref().err().cloned(),
+        ..Part::new(["sweep"], Kind::Sweep, wishes.seconds, command)
     }
 }
 
@@ -161,16 +149,8 @@ fn fuzz_parts(wishes: &Wishes) -> Vec<Part> {
         Ok(targets) => targets.as_slice(),
         Err(reason) => {
             return vec![Part {
-                name: "fuzz".to_owned(),
-                kind: Kind::Fuzz,
-                seconds: wishes.seconds,
-                limit_seconds: limit(wishes.seconds),
-                command: Vec::new(),
-                folder: None,
-                command_again: Vec::new(),
-                needs_folders: Vec::new(),
-                in_chunks: false,
                 left_out: Some(reason.clone()),
+                ..Part::new(["fuzz"], Kind::Fuzz, wishes.seconds, Vec::new())
             }];
         }
     };
@@ -204,15 +184,7 @@ fn fuzz_part(wishes: &Wishes, target: &Path, index: u64, seconds: u64) -> Part {
         "-print_final_stats=1",
     ]));
     Part {
-        name: format!("fuzz-{name}"),
-        kind: Kind::Fuzz,
-        seconds,
-        limit_seconds: limit(seconds),
-        command,
-        folder: None,
-        command_again: Vec::new(),
         needs_folders: ["corpus", "artifacts"].map(|folder| text(&own.join(folder))).to_vec(),
-        in_chunks: false,
-        left_out: None,
+        ..Part::new(["fuzz", &name], Kind::Fuzz, seconds, command)
     }
 }
