@@ -18,7 +18,7 @@ not end the night; a part that this machine cannot run is left out, with the rea
   --seed S         what every part's seed is made from: decimal, or 0x and hex [default: a new one, which is printed]
   --address A      refused, unless A is 127.0.0.1: the services listen there and nowhere else
   --resume         goes on with the night in DIR, with the programs it began with: parts with a result are not run again
-  --disk-mib N     how much room DIR's disk must have [default: 4096, with --smoke 512]
+  --disk-mib N     how much room DIR's disk must have [default: 4096, with --smoke 1024]
   --no-sweep       no simulator beside the soak
   --no-fuzz        no fuzz targets beside the soak
   --check          checks everything that can be checked before the build, and stops
@@ -120,7 +120,7 @@ out=$(cd -- "$out" && pwd) || refuse 7 "$out cannot be entered"
 rm -f -- "$out/.writable"
 if [ -z "$disk_mib" ]; then
   disk_mib=4096
-  [ "$smoke" -eq 0 ] || disk_mib=512
+  [ "$smoke" -eq 0 ] || disk_mib=1024
 fi
 free_mib=$(df -Pm -- "$out" | awk 'NR == 2 { print $4 }')
 [ "$free_mib" -ge "$disk_mib" ] ||
@@ -158,7 +158,7 @@ target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_direc
 # The library libkqueue is looked for when it is used, so it is not needed here.
 features=()
 [ "$(uname)" != Linux ] || features=(--features soak/libkqueue)
-cargo build --release --locked -p sim -p soak "${features[@]}" || refuse 7 'the build failed'
+cargo build --release --locked -p sim -p soak ${features[@]+"${features[@]}"} || refuse 7 'the build failed'
 mkdir -- "$out/programs"
 cp -- "$target/release/soak" "$target/release/sim" "$out/programs/"
 if [ "$has_fuzz" -eq 1 ]; then
@@ -181,4 +181,4 @@ length=(--hours "${hours:-8}")
 [ "$smoke" -eq 0 ] || length=(--seconds 45)
 [ -z "$seed" ] || length+=(--seed "$seed")
 exec "$out/programs/soak" night --out "$out" --programs "$out/programs" --fuzz-inputs "$PWD/fuzz" \
-  "${length[@]}" "${leave_out[@]}"
+  "${length[@]}" ${leave_out[@]+"${leave_out[@]}"}

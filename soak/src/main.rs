@@ -5,6 +5,7 @@ mod machine;
 mod member;
 mod night;
 mod poller;
+mod report;
 mod run;
 mod serve;
 
@@ -86,7 +87,8 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
         soak serve echo --port 7000                 then: echo hello | nc -N 127.0.0.1 7000\n  \
         soak hold --port 7000 --connections 5000    holds 5,000 connections to it, all echoing\n  \
         soak run --workload echo --seconds 60       clients, service and oracles over loopback\n  \
-        soak night --hours 8 --out DIR              all of it; soak/overnight.sh builds what it needs first\n\n\
+        soak night --hours 8 --out DIR              all of it; soak/overnight.sh builds what it needs first\n  \
+        soak report DIR                             DIR/report.html: latency, throughput, memory over the hours\n\n\
         Exit codes: 0 pass (also a server that Ctrl-C stopped), 1 invariant broken, 2 usage, 3 liveness,\n\
         7 the machine refuses, 130 interrupted."
 )]
@@ -147,6 +149,8 @@ enum Command {
     },
     /// Run the workloads, fresh seeds of the simulator and the fuzz targets for hours, under one folder
     Night(night::Arguments),
+    /// Draw what a soak or a night measured, as one self-contained page; compare two soaks
+    Report(report::Arguments),
     /// Keep one part of a night
     #[command(hide = true)]
     Keep(night::keeper::Arguments),
@@ -179,6 +183,7 @@ fn main() -> ExitCode {
         Command::Night(arguments) => {
             return night::night(&arguments).unwrap_or_else(|failure| failure.report());
         }
+        Command::Report(arguments) => report::report(&arguments),
         Command::Keep(arguments) => night::keeper::keep(&arguments),
     };
     match outcome {

@@ -129,6 +129,23 @@ impl Folder {
     }
 }
 
+/// Table and results of a night, whether it is running or not.
+///
+/// # Errors
+/// As [`Folder::reopen`], which also takes the folder.
+pub(crate) fn read(path: &Path) -> Result<(Table, Vec<PartResult>), Failure> {
+    let table = read_json(&path.join(TABLE))?;
+    let results = path.join(RESULTS);
+    let text = read_if_there(&results)?;
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    Ok((table, parse_results(&text[..whole], &results)?))
+}
+
+/// Whether a folder is a night's.
+pub(crate) fn is_night(path: &Path) -> bool {
+    path.join(TABLE).is_file()
+}
+
 fn read_if_there(path: &Path) -> Result<String, Failure> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
