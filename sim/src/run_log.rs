@@ -115,6 +115,20 @@ impl RunLog {
         self.build == build_name()
     }
 
+    /// Whether the end of the file is missing, so that it does not say how the run ended.
+    pub fn is_cut_off(&self) -> bool {
+        self.verdict.is_none()
+    }
+
+    /// What is left of a file that was cut off, in words that follow its name.
+    pub fn rest(&self) -> String {
+        format!(
+            "was cut off: {} decisions and {} calls are left of it, and not how the run ended; later decisions are benign",
+            self.choices.choices().len(),
+            self.calls.len()
+        )
+    }
+
     /// What was wrong with the run.
     pub fn failure(&self) -> Option<&Failure> {
         self.verdict.as_ref()?.failure.as_ref()
