@@ -1,6 +1,7 @@
 //! A workload over real loopback sockets, episode after episode: the same handlers and the same oracles as in `sim`, each
 //! loop on a thread of its own.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -297,14 +298,15 @@ where
 
     let mut waited = Waited::Done;
     for client in &clients {
-        waited = waited.max(wait_for(&client.done, &over));
+        let broken = || services.iter().any(|service| service.thread.is_finished());
+        waited = waited.max(wait_for(&client.done, &over, &broken));
     }
     if waited == Waited::Cut {
         // The soak is over in the middle of an episode: nobody judges half a story.
         clients.iter().for_each(|client| client.stop(Duration::ZERO));
         services.iter().for_each(|service| service.stop(Duration::ZERO));
-        join(clients)?;
-        join(services)?;
+        join(Role::Client, clients, record)?;
+        join(Role::Service, services, record)?;
         for producer in producers {
             producer.join().map_err(|_| panicked("a producer"))?;
         }
@@ -314,7 +316,7 @@ where
         producer.join().map_err(|_| panicked("a producer"))?;
     }
     for service in &services {
-        waited = waited.max(wait_for(&service.done, &|| false));
+        waited = waited.max(wait_for(&service.done, &|| false, &|| waited == Waited::Broken));
     }
     let late = waited == Waited::Late;
     if let (true, Some(record)) = (late, record) {
@@ -368,17 +370,22 @@ fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String
 enum Waited {
     /// It finished.
     Done,
+    /// A service has ended although nobody told it to: it saw something broken, or panicked.
+    Broken,
     /// It did not finish within [`EPISODE_LIMIT`].
     Late,
     /// The soak ended first.
     Cut,
 }
 
-fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool) -> Waited {
+fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool, broken: &dyn Fn() -> bool) -> Waited {
     const SLICE: Duration = Duration::from_millis(100);
     for _ in 0..EPISODE_LIMIT.as_millis() / SLICE.as_millis() {
         if done.recv_timeout(SLICE) != Err(RecvTimeoutError::Timeout) {
             return Waited::Done;
+        }
+        if broken() {
+            return Waited::Broken;
         }
         if over() {
             return Waited::Cut;
@@ -388,11 +395,24 @@ fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool) -> Waited {
 }
 
 /// Waits for loops that were cut short. What they saw broken counts for nothing: streams end early then.
-fn join<P>(members: Vec<Member<P>>) -> Result<(), Failure> {
-    for member in members {
-        let _: Result<_, Breach> = member.thread.join().map_err(|_| panicked("a loop or its handler"))?;
+fn join<P>(role: Role, members: Vec<Member<P>>, record: Option<&EpisodeRecord>) -> Result<(), Failure> {
+    for (index, member) in members.into_iter().enumerate() {
+        let _: Result<_, Breach> =
+            member.thread.join().map_err(|payload| panicked_at(role, index, &*payload, record))?;
     }
     Ok(())
+}
+
+fn panicked_at(
+    role: Role,
+    index: usize,
+    payload: &(dyn Any + Send),
+    record: Option<&EpisodeRecord>,
+) -> Failure {
+    let (name, message) = (format!("{} {index}", role.name()), panic_message(payload));
+    let failure = Failure::Invariant(format!("panic: {name} panicked: {message}"));
+    blame(record, &Breach::new("panic", message), Some(name));
+    failure
 }
 
 fn finish<P: Party>(
@@ -411,11 +431,7 @@ fn finish<P: Party>(
             blame(record, &breach, name());
             return Err(Failure::Liveness(breach.to_string()));
         }
-        let result = member.thread.join().map_err(|payload| {
-            let message = panic_message(&*payload);
-            blame(record, &Breach::new("panic", message.clone()), name());
-            Failure::Invariant(format!("panic: {} {index} panicked: {message}", role.name()))
-        })?;
+        let result = member.thread.join().map_err(|payload| panicked_at(role, index, &*payload, record))?;
         let (party, counters) = result.map_err(|breach| {
             blame(record, &breach, name());
             Failure::Invariant(breach.to_string())
