@@ -19,12 +19,13 @@ mod trace;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sim::fault::UnknownFault;
 use sim::runner::RunOptions;
-use sim::{FaultSet, FaultSwitches, Kernel, Weather, WorkloadKind};
+use sim::{FaultSet, FaultSwitches, Kernel, Lapse, ObligationCheck, Weather, WorkloadKind};
 
 /// Exit code for a command line or an input that makes no sense.
 const USAGE: u8 = 2;
@@ -141,17 +142,24 @@ struct Fixed {
     /// These faults are drawn, but nothing comes of them: shows whether one is to blame
     #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
     suppress_faults: Option<FaultSet>,
+    /// A debt that every kernel forgets, so that runs fail: for tests of what comes of a failing run
+    #[arg(long, hide = true, value_name = "N", value_parser = parse_lapse)]
+    lapse: Option<Lapse>,
 }
 
 impl Fixed {
     fn options(&self) -> RunOptions {
-        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults } = *self;
+        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults, lapse } = *self;
         let switches = FaultSwitches {
             only: faults,
             without: without_faults.unwrap_or_default(),
             suppressed: suppress_faults.unwrap_or_default(),
         };
-        RunOptions { workload, kernel, weather, switches, ..RunOptions::default() }
+        let mut options = RunOptions { workload, kernel, weather, switches, lapse, ..RunOptions::default() };
+        if lapse.is_some() {
+            options.obligations = ObligationCheck::Always;
+        }
+        options
     }
 }
 
@@ -172,6 +180,11 @@ fn parse_faults(text: &str) -> Result<FaultSet, String> {
     text.parse().map_err(|error: UnknownFault| error.to_string())
 }
 
+fn parse_lapse(text: &str) -> Result<Lapse, String> {
+    let lapse = text.parse().ok().and_then(|place: usize| Lapse::ALL.get(place).copied());
+    lapse.ok_or_else(|| format!("a number below {}", Lapse::ALL.len()))
+}
+
 fn unknown(_: &str, names: &[&str]) -> String {
     format!("there are: {}", names.join(", "))
 }
@@ -187,6 +200,21 @@ enum Trouble {
     InputOutput(String),
     /// Whoever read our output has gone: nobody is left to be told.
     OutputClosed,
+}
+
+impl Trouble {
+    fn cannot_read(path: &Path, error: &io::Error) -> Trouble {
+        let text = format!("cannot read {}: {error}", path.display());
+        match error.kind() {
+            // It can be read, and makes no sense.
+            io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Trouble::Usage(text),
+            _ => Trouble::InputOutput(text),
+        }
+    }
+
+    fn cannot_write(path: &Path, error: &io::Error) -> Trouble {
+        Trouble::InputOutput(format!("cannot write {}: {error}", path.display()))
+    }
 }
 
 impl From<io::Error> for Trouble {

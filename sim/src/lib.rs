@@ -55,6 +55,7 @@ pub mod decision;
 mod event;
 pub mod explain;
 pub mod fault;
+pub mod file;
 mod fuzz_input;
 pub mod guard;
 pub mod incident;

@@ -241,6 +241,9 @@ pub struct Made<'a> {
     pub failed: u64,
 }
 
+/// Threads of a sweep at most, whatever number is asked for.
+const JOBS_MAX: usize = 1024;
+
 /// Makes all runs of the shard. `stop` ends the sweep early; `done` hears of each run.
 pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -> Summary {
     let next = AtomicU64::new(0);
@@ -248,7 +251,9 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -
     let (sender, receiver) = mpsc::channel();
     let mut summary = Summary::new();
     thread::scope(|scope| {
-        for job in 0..sweep.jobs.get() {
+        // More threads than runs would find nothing to do, and take their time to be made.
+        let jobs = sweep.jobs.get().min(JOBS_MAX).min(usize::try_from(sweep.runs_here()).unwrap_or(JOBS_MAX));
+        for job in 0..jobs {
             let (sender, next, enough) = (sender.clone(), &next, &enough);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed) {
@@ -395,7 +400,7 @@ mod tests {
                 let shard = Shard::new(number, count).unwrap();
                 let mut dealt: BTreeMap<&str, u64> = BTreeMap::new();
                 for index in (0..).map_while(|nth| shard.nth(nth, runs)) {
-                    cell(&sweep, index).map(|name| *dealt.entry(name).or_default() += 1);
+                    let _ = cell(&sweep, index).map(|name| *dealt.entry(name).or_default() += 1);
                 }
                 assert_eq!(dealt.len(), 4 + 3 + 4, "shard {shard}: {dealt:?}");
                 // Names of workloads, kernels and weathers all differ. A quarter of 400 is 100, and five standard deviations are 43.

@@ -1,12 +1,13 @@
 //! `sim merge`: the records of many machines, as one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use sim::decision::seed::Seed;
+use sim::file;
 use sim::merge::{Merge, Merged, Missing};
 use sim::record::{Entry, LINE_BYTES_MAX, Origin};
 
@@ -120,28 +121,24 @@ fn read(
     Ok(())
 }
 
-/// Writes beside the file, then gives it its name: what is merged may be among what was read.
+/// What is merged may be among what was read: it is replaced only when it is whole.
 fn write_out(merge: &Merge, path: &Path) -> Result<(), Trouble> {
-    let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
-    let beside = PathBuf::from(beside);
-    let mut out = BufWriter::new(File::create(&beside).map_err(cannot)?);
-    for (origin, entry) in merge.entries() {
-        out.write_all(entry.line(origin).as_bytes()).map_err(cannot)?;
-    }
-    for (origin, merged) in &merge.sweeps {
-        let entry = Entry::End {
-            interrupted: !merged.missing(0).is_none(),
-            runs: merged.runs.len() as u64,
-            failed: merged.failed().count() as u64,
-            wall_s: None,
-        };
-        out.write_all(entry.line(origin).as_bytes()).map_err(cannot)?;
-    }
-    out.flush().map_err(cannot)?;
-    drop(out);
-    fs::rename(&beside, path).map_err(cannot)
+    let write = |out: &mut dyn Write| {
+        for (origin, entry) in merge.entries() {
+            out.write_all(entry.line(origin).as_bytes())?;
+        }
+        for (origin, merged) in &merge.sweeps {
+            let entry = Entry::End {
+                interrupted: !merged.missing(0).is_none(),
+                runs: merged.runs.len() as u64,
+                failed: merged.failed().count() as u64,
+                wall_s: None,
+            };
+            out.write_all(entry.line(origin).as_bytes())?;
+        }
+        Ok(())
+    };
+    file::replace(path, write).map_err(|error| Trouble::cannot_write(path, &error))
 }
 
 fn missing_text(merged: &Merged, missing: &Missing) -> Vec<String> {

@@ -121,12 +121,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let wall_s = clock.seconds();
 
     if let Some(records) = &mut records {
-        records.rest(&summary)?;
+        records.rest(&summary);
     }
-    let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop)?;
-    if let Some(records) = records {
-        records.end(&summary, &kept, wall_s)?;
-    }
+    let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop);
+    // What was found is told first, wherever it could not be written.
+    let recorded = match records.map(|records| records.end(&summary, &kept, wall_s)) {
+        Some(Err(Trouble::OutputClosed)) => return Err(Trouble::OutputClosed),
+        Some(recorded) => recorded,
+        None => Ok(()),
+    };
     let mut out: Box<dyn Write> = match &arguments.records {
         Some(path) if path == Path::new("-") => Box::new(io::stderr()),
         _ => Box::new(io::stdout().lock()),
@@ -140,7 +143,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
         report::text(&mut out, &summary, &kept, &plan, wall_s)?;
     }
     out.flush()?;
-    if summary.interrupted {
+    if let Err(trouble) = recorded {
+        if summary.failed.is_empty() {
+            return Err(trouble);
+        }
+        eprintln!("sim: {trouble}");
+    } else if summary.interrupted {
         return Ok(130);
     }
     let complaints = summary.fault_complaints(&plan);

@@ -1,11 +1,11 @@
 //! `sim trace`: one run, as a picture or as a file for another tool.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use sim::explain::FailureBlock;
+use sim::file;
 use sim::runner::{Input, run};
 use sim::view::{Format, View};
 use sim::{ObligationCheck, RunOptions};
@@ -71,9 +71,7 @@ pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
         }
         Some(path) => {
             let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-            let mut out = BufWriter::new(File::create(path).map_err(cannot)?);
-            view.write(format, &mut out).map_err(cannot)?;
-            out.flush().map_err(cannot)?;
+            file::replace(path, |mut out| view.write(format, &mut out)).map_err(cannot)?;
         }
     }
     let compared = Compared::of(&case, &outcome, arguments.until);

@@ -70,6 +70,17 @@ impl RunLog {
         earlier.or_else(|| self.other_end(outcome))
     }
 
+    /// As [`RunLog::first_difference`], in the first calls only, where a number of them is given.
+    pub fn first_difference_until(
+        &self,
+        outcome: &Outcome,
+        strictly: bool,
+        until: Option<u64>,
+    ) -> Option<Difference> {
+        let before = |difference: &Difference| until.is_none_or(|until| difference.step < until);
+        self.first_difference(outcome, strictly).filter(before)
+    }
+
     /// The last decision that both made alike before they parted, and how many calls had been made by then.
     pub fn last_common_choice(&self, outcome: &Outcome) -> Option<(u64, Side)> {
         let log = outcome.choices.as_ref()?;
