@@ -10,8 +10,3 @@ pub mod output_model;
 pub mod planted;
 pub mod registry_model;
 pub mod timer_model;
-
-/// The README's example, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
