@@ -2,6 +2,7 @@
 
 mod conform;
 mod engine;
+mod environment;
 mod faults;
 mod input;
 mod keep;
@@ -58,7 +59,10 @@ Examples:
 
 Exit codes: 0 pass, 1 invariant broken, 2 usage: a command line or the content of a file makes no sense, 3 liveness, 4 panic,
 5 non-determinism, 6 did not reproduce, 7 input or output: a file is missing or cannot be read or written, 130 interrupted.
-A sweep ends with the code of its failing run of lowest index.";
+A sweep ends with the code of its failing run of lowest index.
+
+Variables: SIM_SEED, SIM_RUNS, SIM_JOBS, SIM_SHARD, SIM_OUT, SIM_WORKLOAD, SIM_KERNEL, SIM_WEATHER, SIM_FAULTS, SIM_WITHOUT_FAULTS
+and SIM_SUPPRESS_FAULTS stand for the options of their names, where those are not given; other names that begin with SIM_ are refused.";
 
 const INPUTS: &str = "\
 Examples:
@@ -81,7 +85,7 @@ Exit codes: 0 done, 2 usage: a command line or the content of a file makes no se
 const MERGING: &str = "\
 Exit codes: that of the failing run of lowest index (1 invariant broken, 3 liveness, 4 panic), 5 if one run of one build had two
 trace hashes, 0 if all passed, 2 usage: a command line or the content of a file makes no sense, 7 input or output: a file is missing
-or cannot be read or written, or runs are missing (see --partial).";
+or cannot be read or written, or runs are missing (see --partial), or the last line of a file contradicts the others.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -125,22 +129,22 @@ enum Verb {
 #[derive(Clone, Debug, Args)]
 struct Fixed {
     /// Workload; see `sim list`
-    #[arg(long, value_name = "W", value_parser = parse_workload)]
+    #[arg(long, value_name = "W", value_parser = parse_workload, env = "SIM_WORKLOAD", hide_env = true)]
     workload: Option<WorkloadKind>,
     /// Kernel of every host; see `sim list`
-    #[arg(long, value_name = "K", value_parser = parse_kernel)]
+    #[arg(long, value_name = "K", value_parser = parse_kernel, env = "SIM_KERNEL", hide_env = true)]
     kernel: Option<Kernel>,
     /// How much trouble there is; see `sim list`
-    #[arg(long, value_name = "W", value_parser = parse_weather)]
+    #[arg(long, value_name = "W", value_parser = parse_weather, env = "SIM_WEATHER", hide_env = true)]
     weather: Option<Weather>,
     /// Exactly these faults are on, where they are legal; a list with commas; see `sim faults`
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_FAULTS", hide_env = true)]
     faults: Option<FaultSet>,
     /// These faults are off
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_WITHOUT_FAULTS", hide_env = true)]
     without_faults: Option<FaultSet>,
     /// These faults are drawn, but nothing comes of them: shows whether one is to blame
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_SUPPRESS_FAULTS", hide_env = true)]
     suppress_faults: Option<FaultSet>,
     /// A debt that every kernel forgets, so that runs fail: for tests of what comes of a failing run
     #[arg(long, hide = true, value_name = "N", value_parser = parse_lapse)]
@@ -239,6 +243,10 @@ impl fmt::Display for Trouble {
 }
 
 pub(crate) fn main() -> ExitCode {
+    if let Some(complaint) = environment::complaint() {
+        eprintln!("sim: {complaint}");
+        return ExitCode::from(USAGE);
+    }
     let line = match Line::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -259,7 +267,8 @@ pub(crate) fn main() -> ExitCode {
                     let first: Vec<&str> =
                         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
                     let first = first.join(" ");
-                    eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(&first));
+                    let blamed = environment::blamed(&first).unwrap_or_default();
+                    eprintln!("sim: {}{blamed}", first.strip_prefix("error: ").unwrap_or(&first));
                     ExitCode::from(USAGE)
                 }
             };

@@ -1,5 +1,6 @@
 //! Files as the simulator reads and writes them: never more memory than a file may have, never half a file in place of a whole one.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,17 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub fn read_text(path: &Path) -> io::Result<String> {
     let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)");
     String::from_utf8(read(path)?).map_err(not_text)
+}
+
+/// Text that came from a file, as it may be shown: without anything that a terminal would obey.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |letter: char| {
+        if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 fn read_bounded(input: impl Read, length: u64, most: u64) -> io::Result<Vec<u8>> {
@@ -141,6 +153,12 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         replace_with(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_terminal_is_not_told_anything_by_a_file() {
+        assert_eq!(shown("plain, and \u{e9}"), "plain, and \u{e9}");
+        assert_eq!(shown("a\u{1b}[2Jb\n\u{9b}c"), "a\\u{1b}[2Jb\\n\\u{9b}c");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::fmt;
 
 use crate::decision::log::ChoiceLog;
 use crate::fault::FaultSwitches;
+use crate::file::shown;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
 use crate::runner::{Failure, Outcome, RunOptions};
@@ -165,6 +166,7 @@ pub fn build_name() -> String {
 impl fmt::Display for RunLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunLog { workload, kernel, weather, source, build, .. } = self;
+        let (source, build) = (shown(source), shown(build));
         write!(f, "{workload} on {kernel} in {weather} weather, from {source}, made by {build}")
     }
 }

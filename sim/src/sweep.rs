@@ -69,6 +69,12 @@ impl Sweep {
         }
     }
 
+    /// Threads that are made: more than runs would find nothing to do, and take their time to be made.
+    fn threads(&self) -> usize {
+        let runs = usize::try_from(self.runs_here()).unwrap_or(usize::MAX);
+        self.jobs.get().min(runs).min(JOBS_MAX)
+    }
+
     /// How many runs this shard makes.
     pub fn runs_here(&self) -> u64 {
         self.shard.runs_of(self.runs)
@@ -251,9 +257,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -
     let (sender, receiver) = mpsc::channel();
     let mut summary = Summary::new();
     thread::scope(|scope| {
-        // More threads than runs would find nothing to do, and take their time to be made.
-        let jobs = sweep.jobs.get().min(JOBS_MAX).min(usize::try_from(sweep.runs_here()).unwrap_or(JOBS_MAX));
-        for job in 0..jobs {
+        for job in 0..sweep.threads() {
             let (sender, next, enough) = (sender.clone(), &next, &enough);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed) {
@@ -407,5 +411,15 @@ mod tests {
                 assert!(dealt.values().all(|&count| count > 57), "shard {shard}: {dealt:?}");
             }
         }
+    }
+
+    #[test]
+    fn there_are_never_more_threads_than_runs_and_never_a_great_many() {
+        let threads = |runs, jobs| {
+            Sweep::of(RunOptions::default(), 0, runs, NonZeroUsize::new(jobs).unwrap()).threads()
+        };
+        assert_eq!(threads(5, 1_000_000), 5);
+        assert_eq!(threads(5, 2), 2);
+        assert_eq!(threads(u64::MAX, usize::MAX), JOBS_MAX);
     }
 }

@@ -58,7 +58,8 @@ impl Case {
                 return Err(Trouble::Usage(format!(
                     "{name} is a run of {}, which a test builds, and `sim` does not know that code. In the test: \
                      SIM_REPLAY={name} {} (and SIM_SHRINK=... to make it smaller)",
-                    log.workload, log.test
+                    log.workload,
+                    file::shown(&log.test)
                 )));
             }
             if log.is_cut_off() {

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use clap::Args;
 use sim::ObligationCheck;
 use sim::explain::FailureBlock;
+use sim::file::shown;
 use sim::run_log::Difference;
 use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
@@ -152,12 +153,17 @@ impl fmt::Display for Compared {
             }
             Compared::Same { made_by: Some(build), .. } => writeln!(
                 f,
-                "reproduced under another build ({build} made it): the same sites and bounds, the same end"
+                "reproduced under another build ({} made it): the same sites and bounds, the same end",
+                shown(build)
             ),
             Compared::Differs { difference, made_by } => {
                 writeln!(f, "DID NOT REPRODUCE: {difference}")?;
                 let Some(build) = made_by else { return Ok(()) };
-                writeln!(f, "the kept run was made by another build, {build}: the code has changed since")
+                writeln!(
+                    f,
+                    "the kept run was made by another build, {}: the code has changed since",
+                    shown(build)
+                )
             }
         }
     }

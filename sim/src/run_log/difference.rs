@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::RunLog;
 use crate::decision::log::Choice;
+use crate::file::shown;
 use crate::runner::{Failure, Outcome};
 use crate::trace::{CallRecord, TraceEntry};
 
@@ -24,10 +25,12 @@ impl fmt::Display for Side {
             Side::Call(call) => call.fmt(f),
             Side::Choice(choice, site) => {
                 let Choice { domain, entity, value, bound, .. } = choice;
-                write!(f, "decided {site} ({domain} of {entity}): {value} of {bound}")
+                write!(f, "decided {} ({domain} of {entity}): {value} of {bound}", shown(site))
             }
             Side::End(None) => f.write_str("ended well"),
-            Side::End(Some(failure)) => write!(f, "ended with {}: {}", failure.oracle, failure.details),
+            Side::End(Some(failure)) => {
+                write!(f, "ended with {}: {}", failure.oracle, shown(&failure.details))
+            }
         }
     }
 }
