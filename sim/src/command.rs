@@ -61,7 +61,7 @@ Exit codes: 0 pass, 1 invariant broken, 2 usage: a command line or the content o
 5 non-determinism, 6 did not reproduce, 7 input or output: a file is missing or cannot be read or written, 130 interrupted.
 A sweep ends with the code of its failing run of lowest index.
 
-Variables: SIM_SEED, SIM_RUNS, SIM_JOBS, SIM_SHARD, SIM_OUT, SIM_WORKLOAD, SIM_KERNEL, SIM_WEATHER, SIM_FAULTS, SIM_WITHOUT_FAULTS
+Variables: SIM_SEED, SIM_RUNS, SIM_JOBS, SIM_SHARD, SIM_CHECK_DETERMINISM, SIM_OUT, SIM_WORKLOAD, SIM_KERNEL, SIM_WEATHER, SIM_FAULTS, SIM_WITHOUT_FAULTS
 and SIM_SUPPRESS_FAULTS stand for the options of their names, where those are not given; other names that begin with SIM_ are refused.";
 
 const INPUTS: &str = "\

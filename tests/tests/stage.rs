@@ -259,7 +259,7 @@ fn parts_of_a_check_make_its_runs_between_them_and_a_check_may_make_every_run_tw
     let made = |environment: Environment| {
         let built = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&built);
-        let summary = Check::new("stage-parts").environment(environment).run(move |stage| {
+        let summary = Check::new("stage-parts").environment(environment).try_run(move |stage| {
             counted.fetch_add(1, Ordering::Relaxed);
             let server = stage.serve("the relay", Config::default(), Relay::default);
             let talk = Conversation::new().send("hello\n").expect_line("hello");

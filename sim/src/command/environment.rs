@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 
 /// Variables that are read where an option is not given, and the option.
-const TWINS: [(&str, &str); 11] = [
+const TWINS: [(&str, &str); 12] = [
     ("SIM_SEED", "--seed"),
     ("SIM_RUNS", "--runs"),
     ("SIM_JOBS", "--jobs"),
     ("SIM_SHARD", "--shard"),
+    ("SIM_CHECK_DETERMINISM", "--check-determinism"),
     ("SIM_OUT", "--out"),
     ("SIM_WORKLOAD", "--workload"),
     ("SIM_KERNEL", "--kernel"),

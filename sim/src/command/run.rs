@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sim::ObligationCheck;
 use sim::decision::seed::Seed;
@@ -76,7 +77,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     check_obligations: bool,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
-    #[arg(long)]
+    #[arg(long, env = "SIM_CHECK_DETERMINISM", hide_env = true, value_parser = FalseyValueParser::new())]
     check_determinism: bool,
 }
 

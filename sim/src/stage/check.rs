@@ -66,6 +66,7 @@ fn base_of(name: &str) -> u64 {
 /// # Panics
 /// When a run fails, with its story and the lines that make it again; when something that has to happen sometimes never did;
 /// when a variable `SIM_...` makes no sense; when `name` is not as [`StageName`] wants it.
+#[track_caller]
 pub fn check(name: &str, build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) {
     Check::new(name).run(build);
 }
@@ -144,8 +145,12 @@ impl Check {
     ///
     /// # Panics
     /// As [`check`].
+    #[track_caller]
     pub fn run(self, build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) -> Summary {
-        self.try_run(build).unwrap_or_else(|failed| panic!("\n{failed}"))
+        match self.try_run(build) {
+            Ok(summary) => summary,
+            Err(failed) => panic!("\n{failed}"),
+        }
     }
 
     /// As [`Check::run`], for tests of tests: what it would panic at is a value.
