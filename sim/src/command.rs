@@ -72,9 +72,9 @@ Examples:
 
 What is given is a seed - decimal, 0x and hex digits, or a 40-digit commit hash - or else a file. A file is taken for
   a kept run               if it begins with `sim-log`, or its name ends in .simlog
-  a regression             if it begins with `sim-regression 1`
+  a regression             if it begins with `sim-regression 1`, or its name ends in .regression
   a script of decisions    if it begins with `sim-script 1`
-  the bytes of a fuzzer    if --workload says of which workload, or a part of its path does: fuzz/artifacts/loop_echo/crash-1f3a,
+  the bytes of a fuzzer    if --workload says of which workload, or its name or its folder's does: fuzz/artifacts/loop_echo/crash-1f3a,
                            clusterfuzz-testcase-loop_echo-4567; standard error says that it was taken so
 Any other file is refused. Of a kept run that was cut off, what is left is used, and standard error says so.
 

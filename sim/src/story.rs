@@ -365,3 +365,38 @@ fn deed_of(call: &CallRecord) -> Option<Deed> {
         is_of_a_piece: false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: u64, pieces: &[u64]) -> Vec<Line> {
+        let line = |step| Line {
+            step,
+            text: format!("does {step}"),
+            guilty: false,
+            is_of_a_piece: pieces.contains(&step),
+        };
+        (0..count).map(line).collect()
+    }
+
+    fn steps(told: &[Line], room: usize) -> Vec<String> {
+        let words = |line: String| line.split_whitespace().last().unwrap_or_default().to_owned();
+        fitting(told, room).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn where_the_middle_goes_what_was_read_in_pieces_stays() {
+        assert_eq!(steps(&lines(14, &[]), 8), ["0", "1", "...", "9", "10", "11", "12", "13"]);
+        assert_eq!(steps(&lines(14, &[4, 6]), 9), ["0", "1", "...", "6", "...", "10", "11", "12", "13"]);
+        assert_eq!(steps(&lines(14, &[2]), 8), ["0", "1", "2", "...", "10", "11", "12", "13"]);
+    }
+
+    #[test]
+    fn a_guilty_line_stays_before_everything_else() {
+        let mut told = lines(14, &[4]);
+        told[7].guilty = true;
+        let left = steps(&told, 8);
+        assert!(["5", "6", "<--"].iter().all(|step| left.contains(&(*step).to_owned())), "{left:?}");
+    }
+}

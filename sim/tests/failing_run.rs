@@ -138,3 +138,25 @@ fn a_sweep_without_time_to_shrink_keeps_the_small_run_of_an_earlier_sweep() {
     assert_eq!(first, second, "{text}");
     assert!(text.contains("story     of 0 decisions"), "{text}");
 }
+
+#[test]
+fn a_replay_that_stops_early_is_compared_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = in_folder(&folder, "kept");
+    sim(&["run", "--runs", "1", "--out", &out, "--shrink-seconds", "0"]);
+    let kept = format!("{out}/echo-0000000000000000.simlog");
+    let output = sim(&["replay", "--quiet", &kept, "--until", "20"]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text.contains("nothing was wrong until call 20; the run was left after call "), "{text}");
+    assert!(text.contains("the first 20 calls go as those of the kept run"), "{text}");
+    assert!(printed(&sim(&["replay", "--quiet", &kept])).contains("reproduced: the same"));
+
+    let mut log = sim::run_log::RunLog::from_bytes(&fs::read(&kept).unwrap()).unwrap();
+    log.calls[9].arguments[0] ^= 1;
+    fs::write(&kept, log.to_bytes()).unwrap();
+    assert_eq!(sim(&["replay", "--quiet", &kept, "--until", "9"]).status.code(), Some(0));
+    let output = sim(&["replay", "--quiet", &kept, "--until", "10"]);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert!(printed(&output).contains("DID NOT REPRODUCE: the first difference comes after 9 calls"));
+}
