@@ -37,6 +37,9 @@ const VARIABLES: [(&str, &str); 17] = [
     ("SIM_TEST", "what to call this test in lines to paste, where cargo does not say"),
 ];
 
+/// What a count should be.
+const FROM_ONE: &str = "a number from 1 on, at most 18446744073709551615";
+
 /// What the variables ask for. Whatever is absent is as the [`super::Check`] has it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Environment {
@@ -169,10 +172,10 @@ impl Environment {
                 let seed = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
                 self.seed = Some(seed);
             }
-            "SIM_RUNS" => self.runs = Some(parsed(name, text, "a number from 1 on", at_least_one)?),
+            "SIM_RUNS" => self.runs = Some(parsed(name, text, FROM_ONE, at_least_one)?),
             "SIM_JOBS" => {
                 let jobs = |text: &str| at_least_one(text).and_then(|jobs| usize::try_from(jobs).ok());
-                self.jobs = Some(parsed(name, text, "a number from 1 on", jobs)?);
+                self.jobs = Some(parsed(name, text, FROM_ONE, jobs)?);
             }
             "SIM_SHARD" => {
                 let shard = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
@@ -254,6 +257,7 @@ mod tests {
     fn a_value_that_cannot_be_read_says_what_it_should_be() {
         for (name, value, should) in [
             ("SIM_RUNS", "0", "a number from 1 on"),
+            ("SIM_RUNS", "18446744073709551616", "at most 18446744073709551615"),
             ("SIM_RUNS", "many", "a number from 1 on"),
             ("SIM_KERNEL", "plan9", "linux, freebsd or macos"),
             ("SIM_WEATHER", "foggy", "calm, default, cruel or tiny"),
