@@ -371,8 +371,10 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
         } else if !self.messages_left {
             return;
         }
+        self.messages_left = false;
         for _ in 0..self.state.config.messages_per_turn {
-            let Some(message) = self.mailbox.pop() else { break };
+            // Whoever posts after this has found the flag clear, and the wake-up is on its way.
+            let Some(message) = self.mailbox.pop() else { return };
             self.state.counters.messages += 1;
             self.handler.on_message(&mut Context::new(&mut self.state), message);
         }

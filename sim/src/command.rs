@@ -28,6 +28,8 @@ use sim::{FaultSet, FaultSwitches, Kernel, Weather, WorkloadKind};
 
 /// Exit code for a command line or an input that makes no sense.
 const USAGE: u8 = 2;
+/// Exit code of a kept run that went another way than it did when it was kept.
+const DID_NOT_REPRODUCE: u8 = 6;
 /// Exit code for a file that cannot be read, or an output that cannot be written.
 const INPUT_OUTPUT: u8 = 7;
 
@@ -53,8 +55,32 @@ Examples:
   sim trace 0x00000000000051ed --format html --out run.html    the same, as a picture
   sim replay fuzz/artifacts/loop_echo/crash-1f3a    an input that the fuzzer found
 
-Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 liveness, 4 panic, 5 non-determinism, 6 did not reproduce, 7 input or output,
-130 interrupted. A sweep ends with the code of its failing run of lowest index.";
+Exit codes: 0 pass, 1 invariant broken, 2 usage: a command line or the content of a file makes no sense, 3 liveness, 4 panic,
+5 non-determinism, 6 did not reproduce, 7 input or output: a file is missing or cannot be read or written, 130 interrupted.
+A sweep ends with the code of its failing run of lowest index.";
+
+const INPUTS: &str = "\
+Examples:
+  sim replay 0x00000000000051ed --workload echo    a run of a sweep, by its seed
+  sim shrink sim-failures/echo-00000000000051ed.simlog    a run that a sweep kept
+  sim trace fuzz/artifacts/loop_echo/crash-1f3a --format html --out crash.html    an input that the fuzzer found
+
+What is given is a seed - decimal, 0x and hex digits, or a 40-digit commit hash - or else a file. A file is taken for
+  a kept run               if it begins with `sim-log`, or its name ends in .simlog
+  a regression             if it begins with `sim-regression 1`
+  a script of decisions    if it begins with `sim-script 1`
+  the bytes of a fuzzer    if --workload says of which workload, or a part of its path does: fuzz/artifacts/loop_echo/crash-1f3a,
+                           clusterfuzz-testcase-loop_echo-4567; standard error says that it was taken so
+Any other file is refused. Of a kept run that was cut off, what is left is used, and standard error says so.
+
+Exit codes: 0 done, 2 usage: a command line or the content of a file makes no sense, or a run that was to fail passes,
+6 a kept run did not reproduce, 7 input or output: a file is missing or cannot be read or written, 130 interrupted.
+`sim replay` ends with the code of a failing run: 1 invariant broken, 3 liveness, 4 panic.";
+
+const MERGING: &str = "\
+Exit codes: that of the failing run of lowest index (1 invariant broken, 3 liveness, 4 panic), 5 if one run of one build had two
+trace hashes, 0 if all passed, 2 usage: a command line or the content of a file makes no sense, 7 input or output: a file is missing
+or cannot be read or written, or runs are missing (see --partial).";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -68,18 +94,21 @@ enum Verb {
     #[command(after_help = EXAMPLES)]
     Run(run::Arguments),
     /// Prints the calls of one run, and its verdict
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = INPUTS)]
     Replay(replay::Arguments),
     /// Makes a failing run small, and keeps the small one
+    #[command(after_help = INPUTS)]
     Shrink(shrink::Arguments),
     /// Writes runs that passed as inputs from which the fuzzers of the loop can start
     Seeds(seeds::Arguments),
     /// Makes a failing run a regression, which every test run replays
+    #[command(after_help = INPUTS)]
     Keep(regression::Arguments),
     /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = INPUTS)]
     Trace(trace::Arguments),
     /// Puts the records of many machines together, and says what they lack
+    #[command(after_help = MERGING)]
     Merge(merge::Arguments),
     /// Runs with very many connections, all open at once: calls, counted steps, time and memory
     Scale(scale::Arguments),
@@ -152,6 +181,8 @@ fn unknown(_: &str, names: &[&str]) -> String {
 enum Trouble {
     /// The command line, or an input, makes no sense.
     Usage(String),
+    /// A kept run did not go as it did.
+    DidNotReproduce(String),
     /// A file or an output failed.
     InputOutput(String),
     /// Whoever read our output has gone: nobody is left to be told.
@@ -171,7 +202,9 @@ impl From<io::Error> for Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Usage(text) | Trouble::InputOutput(text) => f.write_str(text),
+            Trouble::Usage(text) | Trouble::DidNotReproduce(text) | Trouble::InputOutput(text) => {
+                f.write_str(text)
+            }
             Trouble::OutputClosed => f.write_str("the output was closed"),
         }
     }
@@ -220,14 +253,15 @@ pub(crate) fn main() -> ExitCode {
     };
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(Trouble::OutputClosed) => ExitCode::SUCCESS,
-        Err(trouble @ Trouble::Usage(_)) => {
+        Err(trouble) => {
+            let code = match &trouble {
+                Trouble::OutputClosed => return ExitCode::SUCCESS,
+                Trouble::Usage(_) => USAGE,
+                Trouble::DidNotReproduce(_) => DID_NOT_REPRODUCE,
+                Trouble::InputOutput(_) => INPUT_OUTPUT,
+            };
             eprintln!("sim: {trouble}");
-            ExitCode::from(USAGE)
-        }
-        Err(trouble @ Trouble::InputOutput(_)) => {
-            eprintln!("sim: {trouble}");
-            ExitCode::from(INPUT_OUTPUT)
+            ExitCode::from(code)
         }
     }
 }

@@ -71,6 +71,13 @@ impl Class {
     }
 }
 
+impl Failure {
+    /// Whether another failure is the same one to whoever makes a run smaller.
+    pub fn is_like(&self, other: &Failure) -> bool {
+        Class::of(self) == Class::of(other)
+    }
+}
+
 /// The smallest failing run so far.
 struct Smallest {
     options: RunOptions,

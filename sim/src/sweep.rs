@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::decision::Decisions;
-use crate::decision::seed::{Seed, mix, seed_of_run};
+use crate::decision::seed::{GOLDEN_GAMMA, Seed, mix, seed_of_run, value_below};
 use crate::explain::{Explanation, FailureBlock};
 use crate::fault::FaultKind;
 use crate::guard;
@@ -74,20 +74,44 @@ impl Sweep {
         self.shard.runs_of(self.runs)
     }
 
-    /// The options of a run: in a stratified sweep each takes the next cell of workload, kernel and weather.
+    /// The options of a run: in a stratified sweep each takes a cell of workload, kernel and weather, as far as they are not
+    /// fixed. Of as many runs as there are cells, one after the other from a multiple of that number on, each has another cell,
+    /// in an order that the base seed and the block draw: so parts of the sweep, however many there are, get all of them too.
     pub fn options_of(&self, index: u64) -> RunOptions {
         let mut options = self.options.clone();
         if index.is_multiple_of(OBLIGATIONS_EVERY) && options.obligations == ObligationCheck::InDebugBuilds {
             options.obligations = ObligationCheck::Always;
         }
         if self.stratified {
-            let mut cell = index;
+            let mut cell = cell_of(self.base, index, cells(&options));
             options.workload = Some(deal(&mut cell, options.workload, &WorkloadKind::ALL));
             options.kernel = Some(deal(&mut cell, options.kernel, &Kernel::ALL));
             options.weather = Some(deal(&mut cell, options.weather, &Weather::ALL));
         }
         options
     }
+}
+
+/// How many combinations there are of what is not fixed.
+fn cells(options: &RunOptions) -> u64 {
+    let of = |is_fixed, count| if is_fixed { 1 } else { count };
+    let workloads = of(options.workload.is_some(), WorkloadKind::ALL.len());
+    let kernels = of(options.kernel.is_some(), Kernel::ALL.len());
+    let weathers = of(options.weather.is_some(), Weather::ALL.len());
+    (workloads * kernels * weathers) as u64
+}
+
+/// The cell of a run. An order that only repeats or moves on from block to block would give a shard that takes every 4th run,
+/// or every 47th, few of the cells; so each block is shuffled (Fisher and Yates), as far as the run's own place.
+fn cell_of(base: u64, index: u64, cells: u64) -> u64 {
+    let (block, place) = (index / cells, index % cells);
+    let key = mix(!base ^ mix(block));
+    let mut deck: Vec<u64> = (0..cells).collect();
+    for dealt in 0..=place {
+        let word = mix(key.wrapping_add(dealt.wrapping_mul(GOLDEN_GAMMA)));
+        deck.swap(dealt as usize, (dealt + value_below(word, cells - dealt)) as usize);
+    }
+    deck[place as usize]
 }
 
 /// The next of `all`, unless it is fixed.
@@ -298,6 +322,85 @@ pub fn check_seeds(options: &RunOptions, base: u64, runs: u64) {
         if let Some(failure) = &outcome.failure {
             let input = Input::Seed(Seed(seed));
             panic!("\n{}", told(&outcome, failure, input, options, Decisions::from_seed(seed)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// Names of a workload, a kernel and a weather.
+    type Cell = [&'static str; 3];
+
+    fn stratified(options: RunOptions, base: u64, runs: u64) -> Sweep {
+        Sweep { stratified: true, ..Sweep::of(options, base, runs, NonZeroUsize::MIN) }
+    }
+
+    fn cell(sweep: &Sweep, index: u64) -> Cell {
+        let options = sweep.options_of(index);
+        [options.workload.unwrap().name(), options.kernel.unwrap().name(), options.weather.unwrap().name()]
+    }
+
+    #[test]
+    fn every_block_of_a_stratified_sweep_has_each_cell_once() {
+        let cells = (WorkloadKind::ALL.len() * Kernel::ALL.len() * Weather::ALL.len()) as u64;
+        for base in [0, 7, u64::MAX] {
+            let sweep = stratified(RunOptions::default(), base, 0);
+            for block in [0, 1, 2, 1_000] {
+                let indexes = block * cells..(block + 1) * cells;
+                let dealt: BTreeSet<Cell> = indexes.map(|index| cell(&sweep, index)).collect();
+                assert_eq!(dealt.len() as u64, cells, "block {block} of {base}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_stays_and_the_rest_is_dealt_evenly() {
+        let options = RunOptions { workload: Some(WorkloadKind::Wake), ..RunOptions::default() };
+        let sweep = stratified(options, 3, 0);
+        let mut dealt: BTreeMap<Cell, u64> = BTreeMap::new();
+        (0..120).for_each(|index| *dealt.entry(cell(&sweep, index)).or_default() += 1);
+        assert_eq!(dealt.len(), 12);
+        assert!(
+            dealt.iter().all(|(cell, &count)| cell[0] == WorkloadKind::Wake.name() && count == 10),
+            "{dealt:?}"
+        );
+        let all = RunOptions::default().fixed_to(WorkloadKind::Echo, Kernel::Linux, Weather::Calm);
+        let sweep = stratified(all, 3, 0);
+        assert_eq!(cell(&sweep, 5), ["echo", "linux", "calm"]);
+    }
+
+    #[test]
+    fn a_cell_depends_on_the_base_seed_and_the_index_and_the_shard_does_not_matter() {
+        let of = |base| {
+            let sweep = stratified(RunOptions::default(), base, 0);
+            (0..48).map(|index| cell(&sweep, index)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        let whole = stratified(RunOptions::default(), 1, 1_000);
+        let part = Sweep { shard: Shard::new(2, 4).unwrap(), ..whole.clone() };
+        assert!((0..1_000).all(|index| cell(&whole, index) == cell(&part, index)));
+    }
+
+    #[test]
+    fn every_shard_of_a_stratified_sweep_gets_a_fair_part_of_each_workload_kernel_and_weather() {
+        for count in (2..=16).chain([24, 47, 48, 49, 96, 192]) {
+            let runs = 400 * count;
+            let sweep = stratified(RunOptions::default(), 5, runs);
+            for number in 1..=count {
+                let shard = Shard::new(number, count).unwrap();
+                let mut dealt: BTreeMap<&str, u64> = BTreeMap::new();
+                for index in (0..).map_while(|nth| shard.nth(nth, runs)) {
+                    cell(&sweep, index).into_iter().for_each(|name| *dealt.entry(name).or_default() += 1);
+                }
+                assert_eq!(dealt.len(), 4 + 3 + 4, "shard {shard}: {dealt:?}");
+                // Names of workloads, kernels and weathers all differ. A quarter of 400 is 100, and five standard deviations are 43.
+                assert!(dealt.values().all(|&count| count > 57), "shard {shard}: {dealt:?}");
+            }
         }
     }
 }

@@ -258,9 +258,9 @@ fn lines_are_cut_off_passed_over_or_refused_by_number() {
     assert!(error.contains("no `schema`"), "{error}");
     let broken = format!("{}\n{}\n{}\n", lines[0], &lines[1][..40], lines[2]);
     assert!(refused(&file("broken", broken.as_bytes())).contains("broken, line 2"));
-    let workload = lines[1].replacen("echo", "ecko", 1);
+    let workload = lines[1].replacen("\"workload\":\"", "\"workload\":\"ecko-", 1);
     let error = refused(&file("workload", format!("{workload}\n").as_bytes()));
-    assert!(error.contains("ecko"), "{error}");
+    assert!(error.contains("ecko-"), "{error}");
     // Ten million bytes that are no lines.
     let mut word = 1_u64;
     let noise: Vec<u8> = (0..10_000_000)

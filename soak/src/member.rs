@@ -1,25 +1,37 @@
 //! A loop on a thread of its own, with a party of a workload as its handler.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reactor::sys::{Errno, Syscalls};
-use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
+use reactor::{Config, Counters, Sender, Turn};
 use sim::audit::Audited;
-use sim::workload::{Breach, Numbered, Party, TurnFacts};
+use sim::member::{Member as Driven, Role};
+use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
 
-/// How long connections may take to finish when an episode is over.
-pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// A stop that another thread asks for. The loop looks at it between turns and not, as for [`Sender::stop`], within one,
+/// so that a recording has its place among the calls.
+#[derive(Debug)]
+struct StopRequest {
+    /// The time that it allows, in nanoseconds, or [`NO_STOP`].
+    within_ns: AtomicU64,
+}
 
-/// How often the structure of a loop is looked at, in turns.
-const LOOK_EVERY_TURNS: u64 = 64;
+/// No stop was asked for.
+const NO_STOP: u64 = u64::MAX;
 
-/// What a wait of `epoll_wait(2)` is rounded up to, in nanoseconds; those of `kevent(2)` are finer.
-const WAIT_ROUNDING_NS: u64 = 1_000_000;
+impl StopRequest {
+    fn take(&self) -> Option<Duration> {
+        let within_ns = self.within_ns.swap(NO_STOP, Ordering::SeqCst);
+        (within_ns != NO_STOP).then(|| Duration::from_nanos(within_ns))
+    }
+}
 
 /// A loop that runs on a thread of its own.
 pub(crate) struct Member<P> {
@@ -27,13 +39,16 @@ pub(crate) struct Member<P> {
     pub(crate) address: SocketAddr,
     pub(crate) done: Receiver<()>,
     pub(crate) thread: JoinHandle<Result<(P, Counters), Breach>>,
+    stop: Arc<StopRequest>,
 }
 
-/// Whether a loop listens, and when it ends by itself.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(crate) enum Role {
-    Service,
-    Client,
+impl<P> Member<P> {
+    /// Stops the loop; what is open may take so long to finish.
+    pub(crate) fn stop(&self, within: Duration) {
+        let within_ns = u64::try_from(within.as_nanos()).unwrap_or(NO_STOP).min(NO_STOP - 1);
+        self.stop.within_ns.store(within_ns, Ordering::SeqCst);
+        self.sender.notify();
+    }
 }
 
 /// What is said when a thread of the soak has panicked.
@@ -54,101 +69,50 @@ where
     let config = config.clone();
     let (ready, is_ready) = mpsc::channel();
     let (tell_done, done) = mpsc::channel();
-    let thread = spawn(if role == Role::Service { "service" } else { "client" }, move || {
+    let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
+    let asked = Arc::clone(&stop);
+    let thread = spawn(role.name(), move || {
         let mut audited = Audited::new(make(), &config, None);
-        let counters = {
-            let made = Reactor::new(S::default(), config.clone(), &mut audited)
-                .and_then(|mut reactor| open(&mut reactor, role).map(|address| (reactor, address)));
-            let mut reactor = match made {
-                Ok((reactor, address)) => {
-                    // The other side waits for this.
-                    let _ = ready.send(Ok((reactor.sender(), address)));
-                    reactor
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
-                }
-            };
-            reactor.with(|audited, ctx| {
-                audited.party_mut().begin(ctx);
-                // On real sockets there is no trouble that ends at a known time.
-                audited.party_mut().calm(ctx);
-            });
-            turn_until_stopped(&mut reactor, role, &config, &tell_done)?;
-            *reactor.counters()
+        let counters = match Driven::open(S::default(), &config, role, &mut audited) {
+            Ok(mut driven) => {
+                // The other side waits for this.
+                let _ = ready.send(Ok((driven.sender(), driven.address())));
+                turn_until_stopped(&mut driven, &asked, &tell_done)?;
+                *driven.counters()
+            }
+            Err(error) => {
+                let breach = Breach::new("turn-error", format!("a loop could not be made: {error}"));
+                let _ = ready.send(Err(error));
+                return Err(breach);
+            }
         };
-        match audited.breach() {
-            Some(breach) => Err(breach.clone()),
-            None => Ok((audited.into_party(), counters)),
-        }
+        Ok((audited.into_party(), counters))
     })?;
-    match is_ready.recv() {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread }),
+    let made: Result<Result<_, Errno>, _> = is_ready.recv();
+    match made {
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
 }
 
-fn open<S: Syscalls, P: Party>(
-    reactor: &mut Reactor<S, &mut Audited<P>>,
-    role: Role,
-) -> Result<SocketAddr, Errno> {
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    if role == Role::Client {
-        return Ok(any);
-    }
-    let listener = reactor.listen(any, &ListenOptions::default(), 0)?;
-    reactor.local_address(listener)
-}
-
 fn turn_until_stopped<S: Syscalls, P: Party>(
-    reactor: &mut Reactor<S, &mut Audited<P>>,
-    role: Role,
-    config: &Config,
+    driven: &mut Driven<'_, S, P>,
+    stop: &StopRequest,
     tell_done: &mpsc::Sender<()>,
 ) -> Result<(), Breach> {
-    // A party may be owed nothing from the beginning; nothing would wake its loop then.
-    let mut finished = reactor.with(|audited, _| audited.party().is_finished());
     let mut told = false;
-    let mut fired_before = 0;
-    let mut turns = 0u64;
+    driven.begin();
     loop {
-        if finished && !told {
+        if driven.is_finished() && !told {
             told = true;
             let _ = tell_done.send(());
-            // A service may yet be asked for more; a client that has finished is over.
-            if role == Role::Client {
-                reactor.stop(STOP_WITHIN);
-            }
         }
-        let turn = reactor
-            .turn()
-            .map_err(|error| Breach::new("turn-error", format!("a turn of a loop failed: {error}")))?;
-        if turn == Turn::Stopped {
+        if let Some(within) = stop.take() {
+            driven.stop(within);
+        }
+        if driven.turn()? == Turn::Stopped {
             return Ok(());
-        }
-        turns += 1;
-        if turns.is_multiple_of(LOOK_EVERY_TURNS) {
-            reactor.assert_invariants();
-        }
-        let fired = reactor.counters().timers_fired;
-        let timer_budget_ended = fired - fired_before >= u64::from(config.timers_per_turn);
-        fired_before = fired;
-        let tick_ns = config.tick_ns;
-        finished = reactor.with(|audited, ctx| {
-            let facts = TurnFacts {
-                now: ctx.now(),
-                timer_budget_ended,
-                asleep: None,
-                wait_rounding_ns: WAIT_ROUNDING_NS,
-                tick_ns,
-            };
-            audited.party_mut().after_turn(facts);
-            audited.party().is_finished()
-        });
-        if let Some(breach) = reactor.handler().breach() {
-            return Err(breach.clone());
         }
     }
 }

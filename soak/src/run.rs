@@ -14,6 +14,7 @@ use reactor::sys::{Errno, Family, Syscalls, System};
 use reactor::{Config, Counters};
 use sim::decision::Decisions;
 use sim::decision::seed::{Seed, seed_of_run};
+use sim::member::{Role, STOP_WITHIN};
 use sim::workload::cluster::Cluster;
 use sim::workload::echo::Echo;
 use sim::workload::timers::Timers;
@@ -21,7 +22,7 @@ use sim::workload::wake::Wake;
 use sim::workload::{Breach, Party, Scale, Workload, WorkloadKind};
 
 use crate::machine::Stopwatch;
-use crate::member::{Member, Role, STOP_WITHIN, panicked, spawn, start};
+use crate::member::{Member, panicked, spawn, start};
 use crate::poller::Backend;
 use crate::{Failure, say};
 
@@ -262,8 +263,8 @@ where
     }
     if waited == Waited::Cut {
         // The soak is over in the middle of an episode: nobody judges half a story.
-        let all = clients.iter().map(|m| &m.sender).chain(services.iter().map(|m| &m.sender));
-        all.for_each(|sender| sender.stop(Duration::ZERO));
+        clients.iter().for_each(|client| client.stop(Duration::ZERO));
+        services.iter().for_each(|service| service.stop(Duration::ZERO));
         join(clients)?;
         join(services)?;
         for producer in producers {
@@ -280,11 +281,11 @@ where
     let late = waited == Waited::Late;
     // Clients first, to their end: a service that stops earlier cuts their last bytes short.
     for client in &clients {
-        client.sender.stop(STOP_WITHIN);
+        client.stop(STOP_WITHIN);
     }
     let clients = finish(clients, totals)?;
     for service in &services {
-        service.sender.stop(STOP_WITHIN);
+        service.stop(STOP_WITHIN);
     }
     let services = finish(services, totals)?;
     if late {

@@ -8,10 +8,6 @@ pub mod libkqueue;
 pub mod operands;
 pub mod output_model;
 pub mod planted;
+pub mod real_episode;
 pub mod registry_model;
 pub mod timer_model;
-
-/// The README's example, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;

@@ -1,14 +1,22 @@
-//! What a command is given to work on: a seed, a kept run, a script, or the bytes of a fuzzer.
+//! What a command is given to work on: a seed, a kept run, a regression, a script, or the bytes of a fuzzer.
+//!
+//! A file says itself what it is, in its first line. What says nothing is taken for the bytes of a fuzzer only where their
+//! workload is known, by `--workload` or by a part of the path that is called `loop_` and a workload, as fuzzers call folders and
+//! files; and then a line on standard error says so. Anything else is refused: a run of the wrong bytes would pass, and mean nothing.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sim::decision::script::{HEADER, Script};
-use sim::decision::seed::Seed;
+use sim::decision::seed::{SEED_FORMS, Seed};
 use sim::decision::tape::Tape;
-use sim::run_log::RunLog;
-use sim::runner::RunOptions;
-use sim::{Decisions, WorkloadKind};
+use sim::obligation::ObligationCheck;
+use sim::oracle::Oracle;
+use sim::regression::{self, Regression};
+use sim::run_log::{self, RunLog};
+use sim::runner::{Outcome, RunOptions, run};
+use sim::{Decisions, Kernel, Weather, WorkloadKind};
 
 use super::{Fixed, Trouble};
 
@@ -29,6 +37,7 @@ pub(super) struct Case {
 enum Source {
     Seed(Seed),
     Log(Box<RunLog>),
+    Regression(Box<Regression>),
     Script(Script),
     Bytes(Vec<u8>),
 }
@@ -38,17 +47,17 @@ impl Case {
     pub(super) fn read(name: &str, fixed: &Fixed) -> Result<Case, Trouble> {
         let options = fixed.options();
         let named = |source, options| Ok(Case { name: name.to_owned(), options, source });
-        let error = match name.parse::<Seed>() {
-            Ok(seed) => return Ok(Case { name: seed.to_string(), options, source: Source::Seed(seed) }),
-            Err(error) => error,
-        };
-        if !Path::new(name).exists() {
-            return Err(Trouble::Usage(format!("{error}; and there is no such file")));
+        if let Ok(seed) = name.parse::<Seed>() {
+            return Ok(Case { name: seed.to_string(), options, source: Source::Seed(seed) });
         }
         let bytes = read_file(Path::new(name))?;
+        let wrong = |error: &dyn std::fmt::Display| Trouble::Usage(format!("{name}: {error}"));
+        let text = |what: &str| {
+            std::str::from_utf8(&bytes)
+                .map_err(|_| Trouble::Usage(format!("{name} is no {what}: it is not text")))
+        };
         if RunLog::is_claimed_by(&bytes) || name.ends_with(".simlog") {
-            let log =
-                RunLog::from_bytes(&bytes).map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
+            let log = RunLog::from_bytes(&bytes).map_err(|error| wrong(&error))?;
             if log.workload.is_stage() {
                 return Err(Trouble::Usage(format!(
                     "{name} is a run of {}, which a test builds, and `sim` does not know that code. In the test: \
@@ -56,21 +65,39 @@ impl Case {
                     log.workload, log.test
                 )));
             }
-            let options = fixed_by(&log, fixed, name)?;
+            if log.is_cut_off() {
+                eprintln!("sim: {name} {}", log.rest());
+            }
+            let of = (log.workload, log.kernel, log.weather);
+            let options = fixed_by(log.options(), of, fixed, name)?;
             return named(Source::Log(Box::new(log)), options);
         }
+        if bytes.starts_with(b"sim-regression") {
+            let kept: Regression = text("regression")?.parse().map_err(|error| wrong(&error))?;
+            let of = (kept.workload, kept.kernel, kept.weather);
+            let options = fixed_by(kept.options(), of, fixed, name)?;
+            return named(Source::Regression(Box::new(kept)), options);
+        }
         if bytes.starts_with(HEADER.as_bytes()) {
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| Trouble::Usage(format!("{name} is no script: it is not text")))?;
-            let script = text.parse().map_err(|error| Trouble::Usage(format!("{name}: {error}")))?;
+            let script = text("script")?.parse().map_err(|error| wrong(&error))?;
             return named(Source::Script(script), options);
         }
         if bytes.starts_with(b"sim-script") {
             return Err(Trouble::Usage(format!("{name}: a script begins with the line `{HEADER}`")));
         }
-        // A fuzzer's bytes belong to a target, so they fix the workload.
-        let workload = Some(options.workload.unwrap_or_else(|| workload_of_artifact(name)));
-        named(Source::Bytes(bytes), RunOptions { workload, ..options })
+        let Some(workload) = options.workload.or_else(|| workload_of_input(name)) else {
+            return Err(Trouble::Usage(format!(
+                "{name} is no kept run (it does not begin with `{}`), no regression (`{}`) and no script (`{HEADER}`). \
+                 If a fuzzer made it, say of which workload its bytes are: --workload W; a path with `loop_W` in it says so too",
+                run_log::MAGIC,
+                regression::HEADER
+            )));
+        };
+        eprintln!(
+            "sim: {name} is taken for what a fuzzer made: {} bytes, decisions of the workload {workload}",
+            bytes.len()
+        );
+        named(Source::Bytes(bytes), RunOptions { workload: Some(workload), ..options })
     }
 
     /// Where its decisions come from.
@@ -78,6 +105,7 @@ impl Case {
         match &self.source {
             Source::Seed(seed) => Decisions::from_seed(seed.0),
             Source::Log(log) => Decisions::from_tape(log.choices.tape()),
+            Source::Regression(kept) => Decisions::from_tape(Tape::from(&kept.tape)),
             Source::Script(script) => Decisions::from_tape(Tape::from(script)),
             Source::Bytes(bytes) => Decisions::from_bytes(bytes),
         }
@@ -91,6 +119,43 @@ impl Case {
         }
     }
 
+    /// Makes the run, which must fail, and as it did when it was kept. The options come back with it.
+    ///
+    /// What the kernel owes is checked, and goes on being checked only where that is what fails: it takes as long as the run.
+    pub(super) fn failing(&self) -> Result<(RunOptions, Outcome), Trouble> {
+        let name = &self.name;
+        let checked = RunOptions { obligations: ObligationCheck::Always, ..self.options.clone() };
+        let outcome = run(&checked.clone().recorded(), self.decisions());
+        let log = self.log();
+        // Where other faults are asked for, it may well go another way.
+        let kept = log.filter(|log| log.switches == self.options.switches).and_then(RunLog::failure);
+        let Some(failure) = &outcome.failure else {
+            return Err(match kept {
+                Some(kept) => Trouble::DidNotReproduce(format!(
+                    "{name} did not reproduce: it was kept with {}, and passes in this build",
+                    kept.oracle
+                )),
+                None if log.is_some_and(RunLog::is_cut_off) => Trouble::Usage(format!(
+                    "{name}: what is left of the file was run, and passes; how the whole run ended is not known"
+                )),
+                None => Trouble::Usage(format!(
+                    "{name}: the run passes in this build; only one that fails can be \
+                     shrunk or kept, in the build in which it fails"
+                )),
+            });
+        };
+        if let Some(kept) = kept
+            && !kept.is_like(failure)
+        {
+            return Err(Trouble::DidNotReproduce(format!(
+                "{name} did not reproduce: it was kept with {}, and fails with {} now: {}",
+                kept.oracle, failure.oracle, failure.details
+            )));
+        }
+        let needed = failure.oracle == Oracle::OwedEvent;
+        Ok((if needed { checked } else { self.options.clone() }, outcome))
+    }
+
     /// A name for files that are made of it.
     pub(super) fn stem(&self) -> PathBuf {
         match &self.source {
@@ -101,7 +166,12 @@ impl Case {
 }
 
 /// A kept run has its own workload, kernel and weather; faults may be switched off to see what they are to blame for.
-fn fixed_by(log: &RunLog, fixed: &Fixed, name: &str) -> Result<RunOptions, Trouble> {
+fn fixed_by(
+    kept: RunOptions,
+    (workload, kernel, weather): (WorkloadKind, Kernel, Weather),
+    fixed: &Fixed,
+    name: &str,
+) -> Result<RunOptions, Trouble> {
     let asked = fixed.options();
     let other = |what: &str, kept: &str, asked: Option<&str>| match asked {
         Some(asked) if asked != kept => {
@@ -109,10 +179,10 @@ fn fixed_by(log: &RunLog, fixed: &Fixed, name: &str) -> Result<RunOptions, Troub
         }
         _ => Ok(()),
     };
-    other("workload", log.workload.name(), asked.workload.map(WorkloadKind::name))?;
-    other("kernel", log.kernel.name(), asked.kernel.map(sim::Kernel::name))?;
-    other("weather", log.weather.name(), asked.weather.map(sim::Weather::name))?;
-    let mut options = log.options();
+    other("workload", workload.name(), asked.workload.map(WorkloadKind::name))?;
+    other("kernel", kernel.name(), asked.kernel.map(Kernel::name))?;
+    other("weather", weather.name(), asked.weather.map(Weather::name))?;
+    let mut options = kept;
     if asked.switches.only.is_some() {
         options.switches.only = asked.switches.only;
     }
@@ -122,7 +192,15 @@ fn fixed_by(log: &RunLog, fixed: &Fixed, name: &str) -> Result<RunOptions, Troub
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Trouble> {
-    let cannot = |error| Trouble::InputOutput(format!("cannot read {}: {error}", path.display()));
+    let cannot = |error: io::Error| {
+        let name = path.display();
+        Trouble::InputOutput(match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("there is no file {name}, and {name} is no seed either: {SEED_FORMS}")
+            }
+            _ => format!("cannot read {name}: {error}"),
+        })
+    };
     let length = fs::metadata(path).map_err(cannot)?.len();
     if length > FILE_BYTES_MAX {
         return Err(Trouble::Usage(format!("{} has {length} bytes: that is no run", path.display())));
@@ -130,9 +208,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Trouble> {
     fs::read(path).map_err(cannot)
 }
 
-/// cargo-fuzz puts what it finds into a folder with the name of the target: `loop_echo`, `loop_timers` ...
-fn workload_of_artifact(name: &str) -> WorkloadKind {
-    let folders = Path::new(name).components().filter_map(|part| part.as_os_str().to_str());
-    let mut named = folders.rev().filter_map(|part| WorkloadKind::from_name(part.strip_prefix("loop_")?));
-    named.next().unwrap_or(WorkloadKind::Echo)
+/// Fuzzers call folders and files after the target: `fuzz/artifacts/loop_echo/crash-...` is cargo-fuzz's way,
+/// `clusterfuzz-testcase-minimized-loop_echo-4567` that of ClusterFuzz.
+fn workload_of_input(name: &str) -> Option<WorkloadKind> {
+    // A file may be named from within its folder.
+    let path = std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name));
+    let parts = path.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let mut words = parts.flat_map(|part| part.split('-'));
+    words.find_map(|word| WorkloadKind::from_name(word.strip_prefix("loop_")?))
 }

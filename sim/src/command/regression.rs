@@ -23,7 +23,7 @@ const REFRESH_RUNS_MAX: u64 = 20_000;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A failing run: a kept run, a seed, a script, or the bytes of a fuzzer; with --refresh a regression
+    /// A failing run: a seed, or a file, see below; with --refresh a regression
     #[arg(value_name = "FILE|SEED")]
     what: String,
     /// Name of the new file in --folder, without its ending: letters, digits and _
@@ -109,7 +109,8 @@ fn made(arguments: &Arguments, stop: &AtomicBool) -> Result<(PathBuf, Regression
         return Err(Trouble::Usage(format!("{} exists: take another name, or --refresh it", path.display())));
     }
     let case = Case::read(&arguments.what, &arguments.fixed)?;
-    let found = explain(arguments, (&case.options, case.decisions(), case.name.clone()), stop)?;
+    let (options, _) = case.failing()?;
+    let found = explain(arguments, (&options, case.decisions(), case.name.clone()), stop)?;
     Ok((path, of(&found, broke.clone(), back.clone(), reaches.clone())?))
 }
 

@@ -1,22 +1,21 @@
 //! `sim replay`: one run, call by call, compared with what was kept of it.
 
+use std::fmt;
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use sim::ObligationCheck;
 use sim::explain::FailureBlock;
+use sim::run_log::Difference;
 use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
 
 use super::input::Case;
-use super::{Fixed, Trouble};
-
-/// Exit code of a replay that went another way than what was kept.
-const DID_NOT_REPRODUCE: u8 = 6;
+use super::{DID_NOT_REPRODUCE, Fixed, Trouble};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A seed, or a file: a kept run, a script that begins with `sim-script 1`, or the bytes of a fuzzer
+    /// A seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
     /// Stops after so many calls
@@ -68,64 +67,86 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
         }
     }
     writeln!(out, "trace hash {:#018x}", outcome.trace_hash)?;
-    let difference = compare(&mut out, &case, &outcome, arguments)?;
+    let compared = Compared::of(&case, &outcome, arguments.until);
+    write!(out, "{compared}")?;
     out.flush()?;
-    if difference {
-        return Ok(DID_NOT_REPRODUCE);
+    if compared.exit_code() != 0 {
+        return Ok(compared.exit_code());
     }
     Ok(outcome.failure.as_ref().map_or(0, |failure| failure.oracle.exit_code()))
 }
 
-/// Says whether the run went as the kept one did. Answers whether it differed.
-fn compare(
-    out: &mut impl Write,
-    case: &Case,
-    outcome: &Outcome,
-    arguments: &Arguments,
-) -> Result<bool, Trouble> {
-    let Some(log) = case.log() else { return Ok(false) };
-    if log.verdict.is_none() {
-        let calls = log.calls.len();
-        writeln!(
-            out,
-            "the file was cut off: {calls} of its calls are left, and it does not say how the run ended"
-        )?;
+/// Whether a run went as the kept one did.
+#[derive(Debug)]
+pub(super) enum Compared {
+    /// There is nothing to compare it with: it is no kept run.
+    Nothing,
+    /// It was asked to go another way.
+    Asked,
+    /// What is left of the kept run agrees.
+    Rest,
+    /// It came again.
+    Same {
+        /// Its calls.
+        steps: u64,
+        /// Who made the kept run, if it was another build.
+        made_by: Option<String>,
+    },
+    /// It did not.
+    Differs {
+        /// Where first.
+        difference: Difference,
+        /// Who made the kept run, if it was another build.
+        made_by: Option<String>,
+    },
+}
+
+impl Compared {
+    pub(super) fn of(case: &Case, outcome: &Outcome, until: Option<u64>) -> Compared {
+        let Some(log) = case.log() else { return Compared::Nothing };
+        if until.is_some() || case.options.switches != log.switches {
+            return Compared::Asked;
+        }
+        let strictly = log.is_of_this_build();
+        let made_by = (!strictly).then(|| log.build.clone());
+        match log.first_difference(outcome, strictly) {
+            Some(difference) => Compared::Differs { difference, made_by },
+            None if log.is_cut_off() => Compared::Rest,
+            None => Compared::Same { steps: outcome.steps, made_by },
+        }
     }
-    if arguments.until.is_some() || case.options.switches != log.switches {
-        writeln!(out, "not compared with the kept run: it was to go another way")?;
-        return Ok(false);
+
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Compared::Differs { .. } => DID_NOT_REPRODUCE,
+            _ => 0,
+        }
     }
-    let strictly = log.is_of_this_build();
-    match log.first_difference(outcome, strictly) {
-        None if log.verdict.is_none() => {
-            writeln!(
-                out,
-                "whether it reproduces cannot be said; what is left of the file agrees with this run"
-            )?;
-        }
-        None if strictly => {
-            writeln!(out, "reproduced: the same {} calls, with the same results", outcome.steps)?
-        }
-        None => {
-            writeln!(
-                out,
-                "reproduced under another build ({} made it): the same sites and bounds, the same end",
-                log.build
-            )?;
-        }
-        Some(difference) => {
-            writeln!(out, "DID NOT REPRODUCE: {difference}")?;
-            if !strictly {
-                writeln!(
-                    out,
-                    "the kept run was made by another build, {}: the code has changed since",
-                    log.build
-                )?;
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compared::Nothing => Ok(()),
+            Compared::Asked => writeln!(f, "not compared with the kept run: it was to go another way"),
+            Compared::Rest => writeln!(
+                f,
+                "whether it reproduces cannot be said: the file was cut off; what is left of it agrees with this run"
+            ),
+            Compared::Same { steps, made_by: None } => {
+                writeln!(f, "reproduced: the same {steps} calls, with the same results")
             }
-            return Ok(true);
+            Compared::Same { made_by: Some(build), .. } => writeln!(
+                f,
+                "reproduced under another build ({build} made it): the same sites and bounds, the same end"
+            ),
+            Compared::Differs { difference, made_by } => {
+                writeln!(f, "DID NOT REPRODUCE: {difference}")?;
+                let Some(build) = made_by else { return Ok(()) };
+                writeln!(f, "the kept run was made by another build, {build}: the code has changed since")
+            }
         }
     }
-    Ok(false)
 }
 
 fn calls(out: &mut impl Write, outcome: &Outcome, until: Option<u64>) -> io::Result<()> {

@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sim::Decisions;
 use sim::run_log::RunLog;
-use sim::runner::run;
+use sim::runner::{RunOptions, run};
 use sim::shrink::{Progress, ShrinkError, shrink as shrink_run};
 use sim::story::Story;
 
@@ -20,7 +20,7 @@ use super::{Fixed, Trouble};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A failing run: a seed, a kept run, a script, or the bytes of a fuzzer
+    /// A failing run: a seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
     /// Stops after so many seconds, with the smallest run so far
@@ -36,6 +36,7 @@ pub(super) struct Arguments {
 /// Shrinks until it can be made no smaller, or the time is over, or `stop` says so.
 pub(super) fn shrink_for(
     log: &RunLog,
+    options: &RunOptions,
     seconds: u64,
     stop: &AtomicBool,
 ) -> Result<(RunLog, Progress), ShrinkError> {
@@ -51,7 +52,7 @@ pub(super) fn shrink_for(
         }
         !stop.load(Ordering::Relaxed) && clock.seconds() < seconds as f64
     };
-    let small = shrink_run(log, &log.options(), &mut go_on);
+    let small = shrink_run(log, options, &mut go_on);
     bar.finish_and_clear();
     Ok((small?, last))
 }
@@ -84,12 +85,12 @@ pub(super) fn interruption() -> Result<Arc<AtomicBool>, Trouble> {
 pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
     let case = Case::read(&arguments.what, &arguments.fixed)?;
     let stop = interruption()?;
-    let options = case.options.clone().recorded();
-    let outcome = run(&options, case.decisions());
+    let (options, outcome) = case.failing()?;
     let source = case.log().map_or_else(|| case.name.clone(), |log| log.source.clone());
-    let log = RunLog::of(&outcome, &case.options, source);
+    let log = RunLog::of(&outcome, &options, source);
+    let options = options.fixed_to(log.workload, log.kernel, log.weather);
     let clock = WallClock::start();
-    let (small, progress) = shrink_for(&log, arguments.seconds, &stop)
+    let (small, progress) = shrink_for(&log, &options, arguments.seconds, &stop)
         .map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
     let path = arguments.out.clone().unwrap_or_else(|| case.stem().with_extension("shrunk.simlog"));
     let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
@@ -107,7 +108,8 @@ pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
         grouped(progress.runs),
         clock.seconds()
     )?;
-    let told = run(&small.options().recorded(), Decisions::from_tape(small.choices.tape()));
+    let smaller = RunOptions { switches: small.switches, ..options };
+    let told = run(&smaller.recorded(), Decisions::from_tape(small.choices.tape()));
     if let Some(failure) = &told.failure {
         writeln!(out, "\n{}\n", Story::of(&told, failure))?;
     }

@@ -11,11 +11,12 @@ use sim::view::{Format, View};
 use sim::{ObligationCheck, RunOptions};
 
 use super::input::Case;
+use super::replay::Compared;
 use super::{Fixed, Trouble, unknown};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A seed, or a file: a kept run, a script that begins with `sim-script 1`, or the bytes of a fuzzer
+    /// A seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
     /// text; json (one object a line); html (one page for a browser); perfetto (for ui.perfetto.dev); pcapng (for Wireshark)
@@ -75,5 +76,9 @@ pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
             out.flush().map_err(cannot)?;
         }
     }
-    Ok(0)
+    let compared = Compared::of(&case, &outcome, arguments.until);
+    if let Compared::Differs { .. } = compared {
+        eprintln!("sim: {}: {compared}", case.name);
+    }
+    Ok(compared.exit_code())
 }

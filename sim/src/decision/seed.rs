@@ -12,7 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Domain;
 
-const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of SplitMix64: a bijection that spreads every input bit over the whole word.
 pub(crate) const fn mix(word: u64) -> u64 {
@@ -42,17 +42,17 @@ impl fmt::Display for Seed {
     }
 }
 
+/// What a seed looks like, in words.
+pub const SEED_FORMS: &str =
+    "a seed is a decimal number, 0x and up to 16 hex digits, or a 40-digit commit hash";
+
 /// Why a text is not a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeedError(String);
 
 impl fmt::Display for SeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not a seed: a seed is a decimal number, 0x and up to 16 hex digits, or a 40-digit commit hash",
-            self.0
-        )
+        write!(f, "{:?} is not a seed: {SEED_FORMS}", self.0)
     }
 }
 

@@ -80,6 +80,9 @@ pub(super) fn replay(
     let name = path.display().to_string();
     let compared = match log.first_difference(&outcome, log.is_of_this_build()) {
         _ if environment.until_step.is_some() => "stopped early, as SIM_UNTIL asks".to_owned(),
+        None if log.is_cut_off() => {
+            format!("{}; it agrees with what is left", log.rest())
+        }
         None if log.is_of_this_build() => {
             format!("reproduced: the same {} calls, with the same results", outcome.steps)
         }
@@ -128,8 +131,11 @@ pub(super) fn smaller(
         runs = progress.runs;
         progress.runs < runs_max
     };
-    let small = shrink(&log, &options, &mut go_on)
-        .map_err(|error| Failed::asked(format!("{}: {error}", path.display())))?;
+    let small = shrink(&log, &options, &mut go_on).map_err(|error| {
+        let name = path.display();
+        let rest = if log.is_cut_off() { format!(" (it {})", log.rest()) } else { String::new() };
+        Failed::asked(format!("{name}: {error}{rest}"))
+    })?;
     let weight = |log: &RunLog| log.choices.tape().weight();
     let sizes = format!(
         "{} -> {} decisions, {} -> {} calls, in {runs} runs",

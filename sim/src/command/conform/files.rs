@@ -13,7 +13,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let mut scripts = Vec::new();
     for file in &arguments.files {
         let text = std::fs::read_to_string(file)
-            .map_err(|error| Trouble::InputOutput(format!("{}: {error}", file.display())))?;
+            .map_err(|error| Trouble::InputOutput(format!("cannot read {}: {error}", file.display())))?;
         let script =
             Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", file.display())))?;
         scripts.push((file, script));

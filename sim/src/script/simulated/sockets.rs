@@ -145,7 +145,7 @@ impl SimSyscalls {
 
     pub(super) fn send_vectored(&mut self, fd: Fd, segments: usize, length: usize) -> Answer<usize> {
         let carry_out = |world: &mut World, thread| world.send_segments(thread, fd, segments, length);
-        let arguments = [(segments * length) as u64, segments as u64];
+        let arguments = [segments.saturating_mul(length) as u64, segments as u64];
         self.call(CallKind::Sendmsg, fd.as_raw(), arguments, carry_out, |&count| count as u64)
     }
 
