@@ -85,6 +85,11 @@ pub struct Measures {
 }
 
 impl Measures {
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.timer_lateness_ns.is_empty()
+    }
+
     /// Forgets all, and keeps the memory.
     pub fn clear(&mut self) {
         self.answers.clear();
