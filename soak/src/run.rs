@@ -26,7 +26,7 @@ use sim::decision::seed::seed_of_run;
 use sim::workload::{Load, WorkloadKind};
 
 use self::directory::{Directory, Past, SCHEMA};
-use self::episode::{Ended, Episode, pause};
+use self::episode::{Broken, Ended, Episode, pause};
 pub(crate) use self::options::RunArguments;
 use self::options::{Options, Output, Plans, Plant};
 use self::quiet::QuietPoints;
@@ -52,7 +52,7 @@ const CUT_WITHIN: Duration = Duration::from_secs(10);
 const LONG_CONNECTIONS: u32 = 16;
 const LONG_RATE_PER_S: u64 = 200;
 
-type EpisodeThread = JoinHandle<Result<Ended, Failure>>;
+type EpisodeThread = JoinHandle<Result<Ended, Broken>>;
 
 /// A run under way.
 struct Run {
@@ -331,8 +331,8 @@ impl Run {
             for thread in ended {
                 match thread.join() {
                     Ok(Ok(_)) => {}
-                    Ok(Err(failure)) => self.fail(failure),
-                    Err(_) => self.fail(panicked("an episode")),
+                    Ok(Err(Broken { failure, recipe })) => self.fail(failure, &recipe),
+                    Err(_) => self.fail(panicked("an episode"), &Value::Null),
                 }
             }
             if self.long.as_ref().is_some_and(JoinHandle::is_finished)
@@ -351,7 +351,7 @@ impl Run {
                         let running = self.roster.running();
                         let dumps: Vec<String> = running.iter().map(|gauge| gauge.dump()).collect();
                         let text = format!("loops do not end when they are told to\n{}", dumps.join("\n"));
-                        self.fail(Failure::Liveness(text));
+                        self.fail(Failure::Liveness(text), &Value::Null);
                     }
                     return;
                 }
@@ -362,13 +362,15 @@ impl Run {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    /// Something is wrong: it is kept, and the run ends.
+    fn fail(&mut self, failure: Failure, recipe: &Value) {
         if let Some(directory) = &self.directory {
             let record = json!({
                 "class": failure.class(),
                 "text": failure.text(),
                 "elapsed_ms": self.elapsed_ms(),
                 "part": self.part,
+                "episode": recipe,
             });
             match directory.add_failure(directory.failures(), &record) {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
@@ -385,7 +387,7 @@ impl Run {
             self.say(&line);
         }
         if self.elapsed_ms() >= self.next_interval_ms {
-            self.end_interval();
+            self.end_interval(false);
             while self.next_interval_ms <= self.elapsed_ms() {
                 self.next_interval_ms += ms(self.options.interval);
             }
@@ -395,9 +397,8 @@ impl Run {
             self.next_look_ns = now_ns + 500_000_000;
             if let Some(dump) = self.watchdog.look(&self.roster, now_ns) {
                 let seconds = self.options.stalled_after().as_secs();
-                self.fail(Failure::Liveness(format!(
-                    "something is owed, and nothing has happened for {seconds} s\n{dump}"
-                )));
+                let text = format!("something is owed, and nothing has happened for {seconds} s\n{dump}");
+                self.fail(Failure::Liveness(text), &Value::Null);
             }
         }
     }
@@ -420,14 +421,16 @@ impl Run {
         })
     }
 
-    fn end_interval(&mut self) {
+    fn end_interval(&mut self, is_last: bool) {
         let latencies = self.roster.take_latencies();
         let (line, record, elapsed_ms) =
             self.with_record(&latencies, |record| (record.line(), record.to_json(), record.elapsed_ms));
         for (kind, book) in &latencies {
             self.add_latencies(*kind, book);
         }
-        self.say(&line);
+        if !is_last {
+            self.say(&line);
+        }
         let start = Duration::from_millis(self.interval_began_ms);
         let duration = Duration::from_millis(elapsed_ms.saturating_sub(self.interval_began_ms));
         self.interval_began_ms = elapsed_ms;
@@ -455,10 +458,10 @@ impl Run {
     fn end(mut self) -> Result<(), Failure> {
         for failure in self.quiet.leaks() {
             if self.failures.is_empty() {
-                self.fail(failure);
+                self.fail(failure, &Value::Null);
             }
         }
-        self.end_interval();
+        self.end_interval(true);
         let interrupted = self.asked.wants_stop();
         let failure = self.failures.first().cloned().or_else(|| interrupted.then_some(Failure::Interrupted));
         let verdict = failure.as_ref().map_or("pass", Failure::class);
