@@ -5,7 +5,9 @@ mod hold;
 mod latency;
 mod machine;
 mod member;
+mod night;
 mod poller;
+mod report;
 mod run;
 mod serve;
 mod watched;
@@ -109,7 +111,9 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
     after_help = "Examples:\n  \
         soak serve echo --port 7000                 then: echo hello | nc -N 127.0.0.1 7000\n  \
         soak hold --port 7000 --connections 5000    holds 5,000 connections to it, all echoing\n  \
-        soak run --workload echo --seconds 60       clients, service and oracles over loopback\n\n\
+        soak run --workload echo --seconds 60       clients, service and oracles over loopback\n  \
+        soak night --hours 8 --out DIR              all of it; soak/overnight.sh builds what it needs first\n  \
+        soak report DIR                             DIR/report.html: latency, throughput, memory over the hours\n\n\
         Exit codes: 0 pass (also a server that Ctrl-C stopped), 1 invariant broken, 2 usage, 3 liveness, 4 leak,\n\
         7 the machine refuses, 130 interrupted."
 )]
@@ -148,6 +152,13 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Run the workloads, fresh seeds of the simulator and the fuzz targets for hours, under one folder
+    Night(night::Arguments),
+    /// Draw what a soak or a night measured, as one self-contained page; compare two soaks
+    Report(report::Arguments),
+    /// Keep one part of a night
+    #[command(hide = true)]
+    Keep(night::keeper::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -171,6 +182,11 @@ fn main() -> ExitCode {
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
         }
+        Command::Night(arguments) => {
+            return night::night(&arguments).unwrap_or_else(|failure| failure.report());
+        }
+        Command::Report(arguments) => report::report(&arguments),
+        Command::Keep(arguments) => night::keeper::keep(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -135,6 +135,7 @@ impl Run {
         let clock_shift_ns = options.clock_shift_ns()?;
         let last = past.as_ref().map_or(Value::Null, |past| past.last.clone());
         let number = |key: &str| last[key].as_u64().unwrap_or(0);
+        let before_ms = (last["elapsed_s"].as_f64().unwrap_or(0.0) * 1000.0).round() as u64;
         let kinds = options.workloads.iter().copied();
         // The long-lived service is an echo service.
         let kinds: Vec<WorkloadKind> = match options.long && !options.workloads.contains(&WorkloadKind::Echo)
@@ -156,10 +157,10 @@ impl Run {
             cut: Arc::default(),
             asked: Asked::listen()?,
             watch: Stopwatch::start(),
-            before_ms: number("elapsed_ms"),
+            before_ms,
             part: if resumed { number("part") + 1 } else { 0 },
             intervals: past.as_ref().map_or(0, |past| past.intervals.len() as u64),
-            interval_began_ms: number("elapsed_ms"),
+            interval_began_ms: before_ms,
             next_interval_ms: 0,
             episodes_begun: number("episodes_begun"),
             latencies: kinds.iter().map(|&kind| (kind, LatencyBook::default())).collect(),
@@ -368,11 +369,11 @@ impl Run {
             let record = json!({
                 "class": failure.class(),
                 "text": failure.text(),
-                "elapsed_ms": self.elapsed_ms(),
+                "at_s": record::seconds(self.elapsed_ms()),
                 "part": self.part,
                 "episode": recipe,
             });
-            match directory.add_failure(directory.failures(), &record) {
+            match directory.add_failure(&record) {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
                 Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
             }
@@ -477,7 +478,7 @@ impl Run {
             "verdict": verdict,
             "exit_code": exit_code,
             "failures": self.failures.iter().map(Failure::text).collect::<Vec<_>>(),
-            "elapsed_ms": self.elapsed_ms(),
+            "elapsed_s": record::seconds(self.elapsed_ms()),
             "part": self.part,
             "intervals": self.intervals,
             "episodes_begun": self.episodes_begun,

@@ -121,11 +121,13 @@ fn every_workload_passes_side_by_side_and_its_records_are_as_documented() {
     assert_eq!((summary["verdict"].as_str(), summary["exit_code"].as_u64()), (Some("pass"), Some(0)));
     assert_eq!(summary["counters"]["messages"], last["messages"]);
     let echo = &summary["workloads"]["echo"];
-    let timed = &echo["latency_corrected_ns"];
-    assert_eq!(keys(timed), ["count", "max", "p50", "p75", "p90", "p99", "p99_9", "p99_99"]);
-    assert!(timed["p50"].as_u64() <= timed["p99"].as_u64() && timed["p99"].as_u64() <= timed["max"].as_u64());
-    assert!(!summary["workloads"]["cluster"]["latency_corrected_ns"].is_null());
-    assert!(!summary["workloads"]["timers"]["timer_lateness_ns"].is_null());
+    let timed = &echo["latency"]["corrected"];
+    let names = ["count", "max_ns", "p50_ns", "p75_ns", "p90_ns", "p99_99_ns", "p99_9_ns", "p99_ns"];
+    assert_eq!(keys(timed), names);
+    assert!(timed["p50_ns"].as_u64() <= timed["p99_ns"].as_u64());
+    assert!(timed["p99_ns"].as_u64() <= timed["max_ns"].as_u64());
+    assert!(!summary["workloads"]["cluster"]["latency"]["corrected"].is_null());
+    assert!(!summary["workloads"]["timers"]["timer_lateness"].is_null());
     assert_eq!(json(&out.join("run.json"))["options"]["connections"], 40);
     assert_eq!(fs::read_dir(out.join("failures")).unwrap().count(), 0);
     let log = fs::read_to_string(out.join("latency.hlog")).unwrap();
@@ -149,11 +151,11 @@ fn an_open_loop_tells_how_late_messages_were_that_could_not_be_sent() {
         pass(&["--workload", "echo", "--seconds", "2", "--rate", "1000", "--connections", "20", "--json"]);
     let summary: Value = serde_json::from_str(&said).unwrap();
     let echo = &summary["workloads"]["echo"];
-    let (corrected, uncorrected) = (&echo["latency_corrected_ns"], &echo["latency_uncorrected_ns"]);
+    let (corrected, uncorrected) = (&echo["latency"]["corrected"], &echo["latency"]["uncorrected"]);
     assert_eq!(corrected["count"], uncorrected["count"]);
     // A stream that ends and the next one that connects keep messages waiting: that is in the one and not in the other.
-    assert!(corrected["max"].as_u64() > uncorrected["p50"].as_u64(), "{echo}");
-    for percentile in ["p50", "p99", "max"] {
+    assert!(corrected["max_ns"].as_u64() > uncorrected["p50_ns"].as_u64(), "{echo}");
+    for percentile in ["p50_ns", "p99_ns", "max_ns"] {
         assert!(corrected[percentile].as_u64() >= uncorrected[percentile].as_u64(), "{percentile}: {echo}");
     }
 }
@@ -195,10 +197,10 @@ fn a_killed_run_goes_on_where_it_was() {
     let before = lines(&out);
     let last = before.last().unwrap();
     let mut torn = fs::read(out.join("intervals.jsonl")).unwrap();
-    torn.extend_from_slice(b"{\"elapsed_ms\": 99999, \"epi");
+    torn.extend_from_slice(b"{\"elapsed_s\": 99999, \"epi");
     fs::write(out.join("intervals.jsonl"), torn).unwrap();
 
-    let seconds = (last["elapsed_ms"].as_u64().unwrap() / 1000 + 3).to_string();
+    let seconds = (last["elapsed_s"].as_f64().unwrap() as u64 + 3).to_string();
     let (code, stdout, stderr) = run(&["--resume", path, "--seconds", &seconds]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stderr.contains("the last line was torn"), "{stderr}");
@@ -214,16 +216,17 @@ fn a_killed_run_goes_on_where_it_was() {
                 );
             }
         }
-        for grows in ["elapsed_ms", "episodes_begun", "part", "unix_ms"] {
+        for grows in ["episodes_begun", "part", "unix_ms"] {
             assert!(pair[0][grows].as_u64() <= pair[1][grows].as_u64(), "{grows} goes back: {pair:?}");
         }
+        assert!(pair[0]["elapsed_s"].as_f64() <= pair[1]["elapsed_s"].as_f64(), "time goes back: {pair:?}");
     }
     assert_eq!(all.last().unwrap()["part"], 1);
     let summary = json(&out.join("summary.json"));
     assert_eq!(summary["intervals"].as_u64(), Some(all.len() as u64));
     assert_eq!(summary["counters"]["messages"], all.last().unwrap()["messages"]);
     let timed =
-        |line: &Value| line["workloads"]["echo"]["latency_corrected_ns"]["count"].as_u64().unwrap_or(0);
+        |line: &Value| line["workloads"]["echo"]["latency"]["corrected"]["count"].as_u64().unwrap_or(0);
     let counted: u64 = all.iter().map(timed).sum();
     assert_eq!(timed(&summary), counted, "the summary covers both parts");
 }
@@ -392,6 +395,9 @@ fn a_producer_that_stops_is_a_stall_with_all_that_is_known() {
         assert!(cfg!(not(target_os = "linux")) || stderr.contains(known), "{known} is not in\n{stderr}");
     }
     let failure = json(&out.join("failures/failure-0.json"));
-    assert_eq!(keys(&failure), ["class", "elapsed_ms", "episode", "part", "text"]);
+    assert_eq!(keys(&failure), ["at_s", "class", "episode", "part", "text"]);
     assert_eq!(failure["class"], "liveness");
+    let events = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(events.trim()).unwrap();
+    assert_eq!((keys(&event).len(), event["is_failure"].as_bool()), (4, Some(true)));
 }

@@ -140,7 +140,7 @@ impl Episode {
         let watch = Stopwatch::start();
         let begun = self.begin::<S, W>(plan, nobody, &mut cast);
         let waited = begun.and_then(|()| self.wait(&cast, &watch));
-        let result = match waited {
+        match waited {
             Ok(Ended::Judged) => self.judge(plan.as_ref(), cast),
             Ok(Ended::Cut) => {
                 self.dismiss(cast);
@@ -151,8 +151,7 @@ impl Episode {
                 let own = self.dismiss(cast);
                 Err(own.unwrap_or(failure))
             }
-        };
-        result
+        }
     }
 
     fn place(&self, role: Role, index: usize, config: Config) -> Place {
