@@ -7,6 +7,7 @@ mod input;
 mod keep;
 mod list;
 mod merge;
+mod recording;
 mod records;
 mod regression;
 mod replay;
@@ -67,6 +68,8 @@ Examples:
 
 What is given is a seed - decimal, 0x and hex digits, or a 40-digit commit hash - or else a file. A file is taken for
   a kept run               if it begins with `sim-log`, or its name ends in .simlog
+  a recording              if it begins with `sim-recording`, or its name ends in .simrec: real sockets, as `soak` took them
+                           down; `sim replay` plays it, `sim trace` shows it as text or json
   a regression             if it begins with `sim-regression 1`
   a script of decisions    if it begins with `sim-script 1`
   the bytes of a fuzzer    if --workload says of which workload, or a part of its path does: fuzz/artifacts/loop_echo/crash-1f3a,
@@ -144,6 +147,18 @@ struct Fixed {
 }
 
 impl Fixed {
+    /// A recording has its own workload, and no simulated kernel.
+    fn refuse_for_recording(&self, name: &str) -> Result<(), Trouble> {
+        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults } = *self;
+        let any = workload.is_some() || kernel.is_some() || weather.is_some();
+        if any || faults.is_some() || without_faults.is_some() || suppress_faults.is_some() {
+            return Err(Trouble::Usage(format!(
+                "{name} is a recording of real sockets, of which nothing is drawn: leave out --workload, --kernel, --weather and faults"
+            )));
+        }
+        Ok(())
+    }
+
     fn options(&self) -> RunOptions {
         let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults } = *self;
         let switches = FaultSwitches {

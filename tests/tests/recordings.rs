@@ -9,7 +9,7 @@ use tests::real_episode::{Flaw, Recorded, Wanted, record};
 const EVERYTHING: Options = Options { until: None, parties: true };
 
 fn plan(workload: WorkloadKind, seed: u64) -> Plan {
-    Plan { workload, seed }
+    Plan { workload, seed, load: None }
 }
 
 fn again(recording: &Recording) -> Replay {

@@ -13,6 +13,7 @@ use sim::decision::seed::{SEED_FORMS, Seed};
 use sim::decision::tape::Tape;
 use sim::obligation::ObligationCheck;
 use sim::oracle::Oracle;
+use sim::recording::Recording;
 use sim::regression::{self, Regression};
 use sim::run_log::{self, RunLog};
 use sim::runner::{Outcome, RunOptions, run};
@@ -51,6 +52,11 @@ impl Case {
             return Ok(Case { name: seed.to_string(), options, source: Source::Seed(seed) });
         }
         let bytes = read_file(Path::new(name))?;
+        if Recording::is_claimed_by(&bytes) {
+            return Err(Trouble::Usage(format!(
+                "{name} is a recording of real sockets: `sim replay` plays it and `sim trace` shows it"
+            )));
+        }
         let wrong = |error: &dyn std::fmt::Display| Trouble::Usage(format!("{name}: {error}"));
         let text = |what: &str| {
             std::str::from_utf8(&bytes)
@@ -89,7 +95,7 @@ impl Case {
             return Err(Trouble::Usage(format!(
                 "{name} is no kept run (it does not begin with `{}`), no regression (`{}`) and no script (`{HEADER}`). \
                  If a fuzzer made it, say of which workload its bytes are: --workload W; a path with `loop_W` in it says so too",
-                run_log::MAGIC,
+                run_log::FORMAT.magic,
                 regression::HEADER
             )));
         };

@@ -11,14 +11,14 @@ use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
 
 use super::input::Case;
-use super::{DID_NOT_REPRODUCE, Fixed, Trouble};
+use super::{DID_NOT_REPRODUCE, Fixed, Trouble, recording};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// A seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Stops after so many calls
+    /// Stops after so many calls; of a recording, after so many entries of each loop
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
     /// Prints every call even of a kept run that reproduces
@@ -32,6 +32,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
+    if let Some(played) = recording::read(&arguments.what)? {
+        arguments.fixed.refuse_for_recording(&arguments.what)?;
+        let Arguments { until, trace, quiet, .. } = *arguments;
+        return recording::play(&arguments.what, &played, recording::Wanted { until, trace, quiet });
+    }
     let case = Case::read(&arguments.what, &arguments.fixed)?;
     let options = RunOptions {
         obligations: ObligationCheck::Always,
