@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 
 use reactor::Config;
 
+use crate::file::shown;
 use crate::frame::Format;
 use crate::run_log::build_name;
 
@@ -66,9 +67,9 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { invariant, details, culprit } = self;
-        write!(f, "{invariant}: {details}")?;
+        write!(f, "{}: {}", shown(invariant), shown(details))?;
         match culprit {
-            Some(culprit) => write!(f, " (seen by {culprit})"),
+            Some(culprit) => write!(f, " (seen by {})", shown(culprit)),
             None => Ok(()),
         }
     }
@@ -124,6 +125,6 @@ impl fmt::Display for Recording {
         let Recording { build, plan, loops, .. } = self;
         let Plan { workload, seed, .. } = plan;
         let seed = crate::decision::seed::Seed(*seed);
-        write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {build}", loops.len())
+        write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {}", loops.len(), shown(build))
     }
 }

@@ -17,8 +17,11 @@ const FILE_BYTES_MAX: u64 = 4 << 30;
 pub(super) fn read(name: &str) -> Result<Option<Recording>, Trouble> {
     let path = Path::new(name);
     let cannot = |error: io::Error| Trouble::InputOutput(format!("cannot read {name}: {error}"));
-    // What is no file may be a seed.
-    let Ok(mut file) = File::open(path) else { return Ok(None) };
+    // What is no file may be a seed, and what comes through a pipe can be read only once.
+    if !fs::metadata(path).is_ok_and(|about| about.is_file()) {
+        return Ok(None);
+    }
+    let mut file = File::open(path).map_err(cannot)?;
     let mut beginning = Vec::new();
     if Read::by_ref(&mut file).take(FORMAT.magic.len() as u64).read_to_end(&mut beginning).is_err() {
         return Ok(None);

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use clap::Args;
 use sim::ObligationCheck;
 use sim::explain::FailureBlock;
+use sim::file::shown;
 use sim::run_log::Difference;
 use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
@@ -64,8 +65,14 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
             };
             writeln!(out, "{block}")?;
         }
-        None if arguments.until.is_some_and(|until| outcome.steps >= until) => {
-            writeln!(out, "stopped after {} calls, as asked; nothing was wrong until then", outcome.steps)?;
+        None if outcome.was_stopped(arguments.until) => {
+            // Loops are left only where they sleep, so the run goes on for a while.
+            writeln!(
+                out,
+                "nothing was wrong until call {}; the run was left after call {}, as asked, and how it ends was not seen",
+                arguments.until.unwrap_or(0),
+                outcome.steps
+            )?;
         }
         None => {
             writeln!(out, "passed: {workload} on {kernel} in {weather} weather, {} calls", outcome.steps)?
@@ -88,6 +95,8 @@ pub(super) enum Compared {
     Nothing,
     /// It was asked to go another way.
     Asked,
+    /// It was asked for so many calls, and those came again.
+    Beginning(u64),
     /// What is left of the kept run agrees.
     Rest,
     /// It came again.
@@ -109,13 +118,16 @@ pub(super) enum Compared {
 impl Compared {
     pub(super) fn of(case: &Case, outcome: &Outcome, until: Option<u64>) -> Compared {
         let Some(log) = case.log() else { return Compared::Nothing };
-        if until.is_some() || case.options.switches != log.switches {
+        if case.options.switches != log.switches {
             return Compared::Asked;
         }
         let strictly = log.is_of_this_build();
         let made_by = (!strictly).then(|| log.build.clone());
-        match log.first_difference(outcome, strictly) {
+        match log.first_difference_until(outcome, strictly, until) {
             Some(difference) => Compared::Differs { difference, made_by },
+            None if outcome.was_stopped(until) && log.calls.len() as u64 >= until.unwrap_or(0) => {
+                Compared::Beginning(until.unwrap_or(0))
+            }
             None if log.is_cut_off() => Compared::Rest,
             None => Compared::Same { steps: outcome.steps, made_by },
         }
@@ -134,6 +146,9 @@ impl fmt::Display for Compared {
         match self {
             Compared::Nothing => Ok(()),
             Compared::Asked => writeln!(f, "not compared with the kept run: it was to go another way"),
+            Compared::Beginning(calls) => {
+                writeln!(f, "the first {calls} calls go as those of the kept run; no more were compared")
+            }
             Compared::Rest => writeln!(
                 f,
                 "whether it reproduces cannot be said: the file was cut off; what is left of it agrees with this run"
@@ -143,12 +158,17 @@ impl fmt::Display for Compared {
             }
             Compared::Same { made_by: Some(build), .. } => writeln!(
                 f,
-                "reproduced under another build ({build} made it): the same sites and bounds, the same end"
+                "reproduced under another build ({} made it): the same sites and bounds, the same end",
+                shown(build)
             ),
             Compared::Differs { difference, made_by } => {
                 writeln!(f, "DID NOT REPRODUCE: {difference}")?;
                 let Some(build) = made_by else { return Ok(()) };
-                writeln!(f, "the kept run was made by another build, {build}: the code has changed since")
+                writeln!(
+                    f,
+                    "the kept run was made by another build, {}: the code has changed since",
+                    shown(build)
+                )
             }
         }
     }

@@ -1,11 +1,11 @@
 //! `sim trace`: one run, as a picture or as a file for another tool.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use sim::explain::FailureBlock;
+use sim::file;
 use sim::runner::{Input, run};
 use sim::view::{Format, View};
 use sim::{ObligationCheck, RunOptions};
@@ -90,9 +90,18 @@ fn written(
         }
         Some(path) => {
             let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-            let mut out = BufWriter::new(File::create(path).map_err(cannot)?);
-            write(&mut out)?;
-            out.flush().map_err(cannot)?;
+            let mut trouble = None;
+            let written = file::replace(path, |mut out| {
+                write(&mut out).map_err(|error| {
+                    let text = error.to_string();
+                    trouble = Some(error);
+                    io::Error::other(text)
+                })
+            });
+            match (written, trouble) {
+                (_, Some(Trouble::Usage(text))) => return Err(Trouble::Usage(text)),
+                (written, _) => written.map_err(cannot)?,
+            }
         }
     }
     Ok(())
