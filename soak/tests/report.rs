@@ -18,12 +18,14 @@ fn soaked(scratch: &TempDir, name: &str, intervals: u32, slower: u64) -> PathBuf
     fs::create_dir(&folder).unwrap();
     let mut lines = String::new();
     for number in 1..=intervals {
-        let latency =
-            json!({"p50_ns": 50_000 * slower, "p99_ns": 400_000 * slower, "max_ns": 9_000_000 * slower});
+        let latency = json!({"p50": 50_000 * slower, "p99": 400_000 * slower, "max": 9_000_000 * slower});
+        let echo = json!({
+            "latency_corrected_ns": latency, "latency_uncorrected_ns": latency, "timer_lateness_ns": null,
+            "counters": {"messages": u64::from(number) * 1000},
+        });
         let interval = json!({
-            "elapsed_s": number * 10, "messages": u64::from(number) * 1000, "descriptors": 1064,
+            "elapsed_ms": number * 10_000, "part": 0, "failures": 0, "workloads": {"echo": echo}, "descriptors": 1064,
             "resident_bytes": 80_000_000 + u64::from(number) * 4096,
-            "latency": {"corrected": latency, "uncorrected": latency}, "timer_lateness": {"p99_ns": 1_000_000},
         });
         writeln!(lines, "{interval}").unwrap();
     }
@@ -53,7 +55,7 @@ fn a_whole_folder_becomes_one_page_that_fetches_nothing() {
     let scratch = TempDir::new().unwrap();
     let page = page(&soaked(&scratch, "whole", 100, 1));
     for title in
-        ["Latency, corrected", "Latency, uncorrected", "Throughput", "Resident memory", "Descriptors"]
+        ["echo: latency, corrected", "echo: latency, uncorrected", "Throughput", "Memory", "Descriptors"]
     {
         assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
     }
@@ -133,7 +135,7 @@ fn two_soaks_are_compared_on_the_same_axes_with_their_ratio() {
     assert_eq!(page.matches("data-seconds=\"1000\"").count(), page.matches("<figure>").count());
     let output = report(&[&a, &b], &["--format", "text"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let row = text.lines().find(|line| line.starts_with("Latency, corrected: p99 ")).unwrap();
+    let row = text.lines().find(|line| line.starts_with("echo: latency, corrected: p99 ")).unwrap();
     assert!(row.contains("400 µs") && row.contains("1.2 ms") && row.ends_with("3.00"), "{row}");
 }
 
@@ -143,7 +145,7 @@ fn text_from_the_files_cannot_become_markup() {
     let folder = soaked(&scratch, "hostile", 3, 1);
     let evil = "</script><img src=x onerror=alert(1)>";
     fs::write(folder.join("summary.json"), json!({"failure": evil, evil: evil}).to_string()).unwrap();
-    let event = json!({"at_s": 5, "kind": evil, "text": evil});
+    let event = json!({"elapsed_ms": 5000, "kind": evil, "text": evil});
     fs::write(folder.join("events.jsonl"), format!("{event}\n")).unwrap();
     let page = page(&folder);
     assert!(!page.contains("<img"), "markup from a file is in the page");
@@ -175,4 +177,21 @@ fn a_night_is_a_table_of_its_parts_with_the_charts_of_its_soaks() {
     assert!(page.contains("<h3>echo</h3>") && page.contains("<h2>Throughput</h2>"));
     let output = report(&[&night, &night], &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn failures_and_resumptions_are_marked_where_they_were() {
+    let scratch = TempDir::new().unwrap();
+    let folder = soaked(&scratch, "marked", 6, 1);
+    assert!(!page(&folder).contains("<g class=\"failure\">"));
+    let intervals = folder.join("intervals.jsonl");
+    let text = fs::read_to_string(&intervals).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[2] = lines[2].replace("\"failures\":0", "\"failures\":1");
+    lines[4] = lines[4].replace("\"part\":0", "\"part\":1");
+    lines[5] = lines[5].replace("\"part\":0", "\"part\":1");
+    fs::write(&intervals, lines.join("\n") + "\n").unwrap();
+    let page = page(&folder);
+    assert!(page.contains("<title>30 s failures: 1, 0 before</title>"));
+    assert!(page.contains("<title>50 s went on after it was stopped</title>"));
 }

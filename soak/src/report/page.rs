@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::chart::{Chart, LINES_MAX};
-use super::compare::Comparison;
+use super::compare::{Comparison, pairs};
 use super::fact::{Fact, facts};
 use super::series::charts;
 use super::source::Source;
@@ -64,8 +64,8 @@ impl Page {
     /// The charts of one soak.
     pub(crate) fn charts(&mut self, source: &Source) {
         self.body.push_str(r#"<div class="charts">"#);
-        for chart in charts(source).iter().filter(|chart| chart.has_values()) {
-            self.figure(chart, Chart::axes(&[chart]), source, chart.title);
+        for chart in &charts(source) {
+            self.figure(chart, Chart::axes(&[chart]), source, &chart.title);
         }
         self.body.push_str("</div>");
     }
@@ -73,12 +73,10 @@ impl Page {
     /// The charts of two soaks, side by side on the same axes.
     pub(crate) fn chart_pairs(&mut self, a: &Source, b: &Source) {
         self.body.push_str(r#"<div class="charts pairs">"#);
-        for (of_a, of_b) in charts(a).iter().zip(&charts(b)) {
-            if of_a.has_values() || of_b.has_values() {
-                let axes = Chart::axes(&[of_a, of_b]);
-                self.figure(of_a, axes, a, &format!("{}: {}", a.name(), of_a.title));
-                self.figure(of_b, axes, b, &format!("{}: {}", b.name(), of_b.title));
-            }
+        for (of_a, of_b) in pairs(a, b) {
+            let axes = Chart::axes(&[&of_a, &of_b]);
+            self.figure(&of_a, axes, a, &format!("{}: {}", a.name(), of_a.title));
+            self.figure(&of_b, axes, b, &format!("{}: {}", b.name(), of_b.title));
         }
         self.body.push_str("</div>");
     }
@@ -100,7 +98,7 @@ impl Page {
         let _ = write!(
             self.body,
             "</span><p>{}</p></figcaption>{}</figure>",
-            escape(chart.caption),
+            escape(&chart.caption),
             chart.svg(axes, &source.marks)
         );
         let unit = match chart.unit {
@@ -108,6 +106,7 @@ impl Page {
             Unit::Bytes => "bytes",
             Unit::Count => "count",
             Unit::PerSecond => "rate",
+            Unit::BytesPerSecond => "byte-rate",
         };
         let lines: Vec<&Vec<Option<f64>>> = chart.lines.iter().map(|line| &line.values).collect();
         self.data.push(json!({"at_s": chart.at_s, "unit": unit, "lines": lines}));

@@ -1,11 +1,15 @@
 //! Which charts a soak has: places in an interval's object, as `soak/REPORT_FORMAT.md` has them.
 
-use super::chart::{Chart, Line};
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::chart::{Chart, Line, Mark};
 use super::source::{Source, number};
 use super::unit::Unit;
 
-/// When an interval ended, in seconds since the soak began.
-const AT_S: &str = "/elapsed_s";
+/// When an interval ended, since the soak began.
+const AT_MS: &str = "/elapsed_ms";
 
 /// How a line's value follows from an interval.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -16,114 +20,179 @@ enum Take {
     Growth,
 }
 
+/// A chart of the whole process.
 struct Plan {
     title: &'static str,
     caption: &'static str,
     unit: Unit,
-    is_logarithmic: bool,
     take: Take,
     lines: &'static [(&'static str, &'static str)],
 }
 
+/// What each workload has a chart of: title, caption and place in the workload's object. All are percentiles.
+const TIMES: [(&str, &str, &str); 3] = [
+    (
+        "latency, corrected",
+        "From the planned time of a message to its answer: what a user waits who does not care why.",
+        "latency_corrected_ns",
+    ),
+    (
+        "latency, uncorrected",
+        "From the sending of a message to its answer: a stall that delays the sending does not show here.",
+        "latency_uncorrected_ns",
+    ),
+    ("timer lateness", "From the deadline of a timer to its callback.", "timer_lateness_ns"),
+];
+const PERCENTILES: [(&str, &str); 6] = [
+    ("p50", "p50"),
+    ("p90", "p90"),
+    ("p99", "p99"),
+    ("p99.9", "p99_9"),
+    ("p99.99", "p99_99"),
+    ("max", "max"),
+];
+
 const PLANS: &[Plan] = &[
     Plan {
-        title: "Latency, corrected",
-        caption: "From the planned time of a message to its answer: what a user waits who does not care why.",
-        unit: Unit::Ns,
-        is_logarithmic: true,
-        take: Take::Level,
-        lines: &[
-            ("p50", "/latency/corrected/p50_ns"),
-            ("p90", "/latency/corrected/p90_ns"),
-            ("p99", "/latency/corrected/p99_ns"),
-            ("p99.9", "/latency/corrected/p99_9_ns"),
-            ("max", "/latency/corrected/max_ns"),
-        ],
-    },
-    Plan {
-        title: "Latency, uncorrected",
-        caption: "From the sending of a message to its answer: a stall that delays the sending does not show here.",
-        unit: Unit::Ns,
-        is_logarithmic: true,
-        take: Take::Level,
-        lines: &[
-            ("p50", "/latency/uncorrected/p50_ns"),
-            ("p90", "/latency/uncorrected/p90_ns"),
-            ("p99", "/latency/uncorrected/p99_ns"),
-            ("p99.9", "/latency/uncorrected/p99_9_ns"),
-            ("max", "/latency/uncorrected/max_ns"),
-        ],
-    },
-    Plan {
-        title: "Throughput",
-        caption: "Messages that came whole and right, each second.",
-        unit: Unit::PerSecond,
-        is_logarithmic: false,
-        take: Take::Growth,
-        lines: &[("messages", "/messages")],
-    },
-    Plan {
-        title: "Resident memory",
-        caption: "Of the whole process. A leak is a slope that does not end.",
+        title: "Memory",
+        caption: "Resident, of the whole process, and allocated. A leak is a slope that does not end.",
         unit: Unit::Bytes,
-        is_logarithmic: false,
         take: Take::Level,
-        lines: &[("resident", "/resident_bytes")],
+        lines: &[("resident", "/resident_bytes"), ("allocated", "/allocated_bytes")],
     },
     Plan {
         title: "Descriptors",
-        caption: "Open descriptors of the process, at the end of each interval.",
+        caption: "Open descriptors of the process, and connections and listeners of the loops, when each interval ended.",
         unit: Unit::Count,
-        is_logarithmic: false,
         take: Take::Level,
-        lines: &[("open", "/descriptors")],
+        lines: &[("descriptors", "/descriptors"), ("connections", "/live")],
     },
     Plan {
-        title: "Timer lateness",
-        caption: "How long after its deadline a timer fired.",
-        unit: Unit::Ns,
-        is_logarithmic: true,
+        title: "Timers and mailboxes",
+        caption: "Timers pending and messages waiting in mailboxes when each interval ended.",
+        unit: Unit::Count,
+        take: Take::Level,
+        lines: &[("timers", "/timers_pending"), ("messages waiting", "/mailbox_queued")],
+    },
+    Plan {
+        title: "Traffic",
+        caption: "Bytes that the loops read and wrote, each second.",
+        unit: Unit::BytesPerSecond,
+        take: Take::Growth,
+        lines: &[("read", "/bytes_read"), ("written", "/bytes_written")],
+    },
+    Plan {
+        title: "Turns",
+        caption: "Turns of the loops, those of them without an event, and wake-ups by other threads, each second.",
+        unit: Unit::PerSecond,
+        take: Take::Growth,
+        lines: &[("turns", "/turns"), ("empty", "/turns_empty"), ("wake-ups", "/wakes")],
+    },
+    Plan {
+        title: "Trouble",
+        caption: "Counted since the beginning. Errors that a sound loop cannot make must stay at zero.",
+        unit: Unit::Count,
         take: Take::Level,
         lines: &[
-            ("p50", "/timer_lateness/p50_ns"),
-            ("p99", "/timer_lateness/p99_ns"),
-            ("max", "/timer_lateness/max_ns"),
+            ("impossible", "/errors_impossible"),
+            ("unlisted", "/errors_unlisted"),
+            ("stale events", "/events_stale"),
+            ("shed", "/shed"),
+            ("accept errors", "/accept_errors"),
+            ("connects failed", "/connects_failed"),
         ],
-    },
-    Plan {
-        title: "Timers",
-        caption: "Armed at the end of each interval.",
-        unit: Unit::Count,
-        is_logarithmic: false,
-        take: Take::Level,
-        lines: &[("armed", "/timers_armed")],
     },
 ];
 
-/// The charts for which a soak has values, in the order of the page.
+/// The charts of a soak, in the order of the page.
 pub(crate) fn charts(source: &Source) -> Vec<Chart> {
-    PLANS.iter().map(|plan| chart(plan, source)).collect()
+    let at_s: Vec<f64> = timed(source).map(|(at_s, _)| at_s).collect();
+    let mut charts = Vec::new();
+    let workloads = workloads(source);
+    for workload in &workloads {
+        for (title, caption, field) in TIMES {
+            let line = |(label, percentile): (&str, &str)| {
+                let place = format!("/workloads/{workload}/{field}/{percentile}");
+                Line { label: label.to_owned(), values: values(source, &place, Take::Level, &at_s) }
+            };
+            charts.push(Chart {
+                title: format!("{workload}: {title}"),
+                caption: caption.to_owned(),
+                unit: Unit::Ns,
+                is_logarithmic: true,
+                at_s: at_s.clone(),
+                lines: PERCENTILES.map(line).to_vec(),
+            });
+        }
+    }
+    let throughput = |workload: &String| {
+        let place = format!("/workloads/{workload}/counters/messages");
+        Line { label: workload.clone(), values: values(source, &place, Take::Growth, &at_s) }
+    };
+    charts.push(Chart {
+        title: "Throughput".to_owned(),
+        caption: "Messages that were found right, each second; of timers, those that fired.".to_owned(),
+        unit: Unit::PerSecond,
+        is_logarithmic: false,
+        at_s: at_s.clone(),
+        lines: workloads.iter().map(throughput).collect(),
+    });
+    for plan in PLANS {
+        let line = |(label, place): &(&str, &str)| Line {
+            label: (*label).to_owned(),
+            values: values(source, place, plan.take, &at_s),
+        };
+        charts.push(Chart {
+            title: plan.title.to_owned(),
+            caption: plan.caption.to_owned(),
+            unit: plan.unit,
+            is_logarithmic: false,
+            at_s: at_s.clone(),
+            lines: plan.lines.iter().map(line).collect(),
+        });
+    }
+    for chart in &mut charts {
+        chart.lines.retain(|line| line.values.iter().any(Option::is_some));
+    }
+    charts.retain(Chart::has_values);
+    charts
 }
 
-fn chart(plan: &Plan, source: &Source) -> Chart {
-    let timed: Vec<_> =
-        source.intervals.iter().filter_map(|interval| Some((number(interval, AT_S)?, interval))).collect();
-    let at_s: Vec<f64> = timed.iter().map(|(at_s, _)| *at_s).collect();
-    let line = |(label, place): &(&str, &str)| {
-        let levels = timed.iter().map(|(_, interval)| number(interval, place));
-        let values = match plan.take {
-            Take::Level => levels.collect(),
-            Take::Growth => growth(&at_s, &levels.collect::<Vec<_>>()),
-        };
-        Line { label: (*label).to_owned(), values }
+/// Failures and resumptions, as the intervals tell them.
+pub(crate) fn marks(source: &Source) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    let (mut failures, mut part) = (0.0, None);
+    for (at_s, interval) in timed(source) {
+        if let Some(now) = number(interval, "/failures").filter(|&now| now > failures) {
+            let text = format!("failures: {now}, {failures} before");
+            marks.push(Mark { at_s, text, is_failure: true });
+            failures = now;
+        }
+        let now = number(interval, "/part");
+        if part.is_some() && now != part {
+            marks.push(Mark { at_s, text: "went on after it was stopped".to_owned(), is_failure: false });
+        }
+        part = now;
+    }
+    marks
+}
+
+fn timed(source: &Source) -> impl Iterator<Item = (f64, &Value)> {
+    source.intervals.iter().filter_map(|interval| Some((number(interval, AT_MS)? / 1000.0, interval)))
+}
+
+fn workloads(source: &Source) -> BTreeSet<String> {
+    let of = |interval: &Value| {
+        interval["workloads"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>())
     };
-    Chart {
-        title: plan.title,
-        caption: plan.caption,
-        unit: plan.unit,
-        is_logarithmic: plan.is_logarithmic,
-        lines: plan.lines.iter().map(line).filter(|line| line.values.iter().any(Option::is_some)).collect(),
-        at_s,
+    source.intervals.iter().filter_map(of).flatten().collect()
+}
+
+fn values(source: &Source, place: &str, take: Take, at_s: &[f64]) -> Vec<Option<f64>> {
+    let levels: Vec<Option<f64>> = timed(source).map(|(_, interval)| number(interval, place)).collect();
+    match take {
+        Take::Level => levels,
+        Take::Growth => growth(at_s, &levels),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::chart::Mark;
+use super::series;
 use crate::Failure;
 
 /// The folder of one soak, read.
@@ -53,8 +54,10 @@ impl Source {
             Some(text) => read_lines(&text, &events_path, &mut remarks)?,
             None => Vec::new(),
         };
-        let marks = events.iter().filter_map(mark).collect();
-        Ok(Source { path: path.to_owned(), intervals, summary, run, marks, remarks })
+        let mut source =
+            Source { path: path.to_owned(), intervals, summary, run, marks: Vec::new(), remarks };
+        source.marks = events.iter().filter_map(mark).chain(series::marks(&source)).collect();
+        Ok(source)
     }
 
     /// The name of the folder, as a heading.
@@ -65,7 +68,7 @@ impl Source {
 }
 
 fn mark(event: &Value) -> Option<Mark> {
-    let at_s = number(event, "/at_s")?;
+    let at_s = number(event, "/elapsed_ms")? / 1000.0;
     let text = event.pointer("/text").or_else(|| event.pointer("/kind"))?.as_str()?.to_owned();
     Some(Mark { at_s, text, is_failure: event.pointer("/is_failure") == Some(&Value::Bool(true)) })
 }
