@@ -37,6 +37,8 @@ pub(crate) struct Chart {
     pub(crate) caption: String,
     pub(crate) unit: Unit,
     pub(crate) is_logarithmic: bool,
+    /// Its lines count from the beginning: where they end says more than where they were.
+    pub(crate) is_cumulative: bool,
     pub(crate) at_s: Vec<f64>,
     pub(crate) lines: Vec<Line>,
 }
@@ -272,6 +274,7 @@ mod tests {
             caption: "b".to_owned(),
             unit: Unit::Count,
             is_logarithmic: false,
+            is_cumulative: false,
             at_s: (0u32..).take(values.len()).map(f64::from).collect(),
             lines: vec![Line { label: "c".to_owned(), values: values.to_vec() }],
         }

@@ -1,7 +1,7 @@
 //! Two soaks in numbers, and the ratio of the second to the first.
 
 use super::chart::Chart;
-use super::series::{charts, median};
+use super::series::{charts, in_one};
 use super::source::Source;
 
 /// A table of two soaks.
@@ -27,7 +27,7 @@ impl Comparison {
         for (of_a, of_b) in pairs(a, b) {
             for line in &of_a.lines {
                 let Some(other) = of_b.lines.iter().find(|other| other.label == line.label) else { continue };
-                let (Some(a), Some(b)) = (median(line), median(other)) else { continue };
+                let (Some(a), Some(b)) = (in_one(&of_a, line), in_one(&of_b, other)) else { continue };
                 rows.push(Row {
                     what: format!("{}: {}", of_a.title, line.label),
                     texts: [a, b].map(|value| of_a.unit.text(value)),

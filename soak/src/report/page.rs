@@ -116,7 +116,7 @@ impl Page {
     pub(crate) fn comparison(&mut self, comparison: &Comparison) {
         let _ = write!(
             self.body,
-            r#"<h3>In numbers: the median over the intervals</h3><div class="scroll"><table><thead><tr><th>what</th><th class="number">{}</th><th class="number">{}</th><th class="number">ratio</th></tr></thead><tbody>"#,
+            r#"<h3>In numbers: medians over the intervals; of trouble, its sum</h3><div class="scroll"><table><thead><tr><th>what</th><th class="number">{}</th><th class="number">{}</th><th class="number">ratio</th></tr></thead><tbody>"#,
             escape(&comparison.names[0]),
             escape(&comparison.names[1])
         );

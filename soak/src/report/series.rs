@@ -18,6 +18,8 @@ enum Take {
     Level,
     /// It is a counter: what came since the interval before, per second.
     Growth,
+    /// It is a counter, and what counts is how far it has come.
+    Total,
 }
 
 /// A chart of the whole process.
@@ -54,11 +56,18 @@ const PERCENTILES: [(&str, &str); 6] = [
 
 const PLANS: &[Plan] = &[
     Plan {
-        title: "Memory",
-        caption: "Resident, of the whole process, and allocated. A leak is a slope that does not end.",
+        title: "Resident memory",
+        caption: "Of the whole process, when each interval ended. A leak is a slope that does not end.",
         unit: Unit::Bytes,
         take: Take::Level,
-        lines: &[("resident", "/resident_bytes"), ("allocated", "/allocated_bytes")],
+        lines: &[("resident", "/resident_bytes")],
+    },
+    Plan {
+        title: "Allocated memory",
+        caption: "What the program has asked for and not given back, when each interval ended.",
+        unit: Unit::Bytes,
+        take: Take::Level,
+        lines: &[("allocated", "/allocated_bytes")],
     },
     Plan {
         title: "Descriptors",
@@ -92,7 +101,7 @@ const PLANS: &[Plan] = &[
         title: "Trouble",
         caption: "Counted since the beginning. Errors that a sound loop cannot make must stay at zero.",
         unit: Unit::Count,
-        take: Take::Level,
+        take: Take::Total,
         lines: &[
             ("impossible", "/errors_impossible"),
             ("unlisted", "/errors_unlisted"),
@@ -120,6 +129,7 @@ pub(crate) fn charts(source: &Source) -> Vec<Chart> {
                 caption: caption.to_owned(),
                 unit: Unit::Ns,
                 is_logarithmic: true,
+                is_cumulative: false,
                 at_s: at_s.clone(),
                 lines: PERCENTILES.map(line).to_vec(),
             });
@@ -134,6 +144,7 @@ pub(crate) fn charts(source: &Source) -> Vec<Chart> {
         caption: "Messages that were found right, each second; of timers, those that fired.".to_owned(),
         unit: Unit::PerSecond,
         is_logarithmic: false,
+        is_cumulative: false,
         at_s: at_s.clone(),
         lines: workloads.iter().map(throughput).collect(),
     });
@@ -147,6 +158,7 @@ pub(crate) fn charts(source: &Source) -> Vec<Chart> {
             caption: plan.caption.to_owned(),
             unit: plan.unit,
             is_logarithmic: false,
+            is_cumulative: plan.take == Take::Total,
             at_s: at_s.clone(),
             lines: plan.lines.iter().map(line).collect(),
         });
@@ -191,7 +203,7 @@ fn workloads(source: &Source) -> BTreeSet<String> {
 fn values(source: &Source, place: &str, take: Take, at_s: &[f64]) -> Vec<Option<f64>> {
     let levels: Vec<Option<f64>> = timed(source).map(|(_, interval)| number(interval, place)).collect();
     match take {
-        Take::Level => levels,
+        Take::Level | Take::Total => levels,
         Take::Growth => growth(at_s, &levels),
     }
 }
@@ -205,6 +217,11 @@ fn growth(at_s: &[f64], counter: &[Option<f64>]) -> Vec<Option<f64>> {
         (grown >= 0.0 && seconds > 0.0).then(|| grown / seconds)
     };
     at_s.iter().zip(counter).map(growth).collect()
+}
+
+/// A line as one number: its median, or its end where it counts from the beginning.
+pub(crate) fn in_one(chart: &Chart, line: &Line) -> Option<f64> {
+    if chart.is_cumulative { line.values.iter().rev().flatten().next().copied() } else { median(line) }
 }
 
 /// The middle one of a line's values.

@@ -55,7 +55,8 @@ pub(crate) fn soak(source: &Source) -> String {
 pub(crate) fn comparison(comparison: &Comparison) -> String {
     let mut text = String::new();
     let [a, b] = &comparison.names;
-    let _ = writeln!(text, "{:<44} {a:>16} {b:>16} {:>8}", "median over the intervals", "ratio");
+    let _ =
+        writeln!(text, "{:<44} {a:>16} {b:>16} {:>8}", "medians over the intervals; trouble: sum", "ratio");
     for row in &comparison.rows {
         let [a, b] = &row.texts;
         let _ = writeln!(text, "{:<44} {a:>16} {b:>16} {:>8}", row.what, row.ratio);
