@@ -270,6 +270,10 @@ impl<S: Syscalls, H: Handler> Reactor<S, H> {
     pub(crate) fn flush(&mut self, token: Token) {
         for _ in 0..self.state.config.writes_per_turn {
             let Some(slot) = self.state.registry.get(token) else { return };
+            // A write that failed may have ended it: what is still queued then has nowhere to go.
+            if !matches!(slot.phase, Phase::Open | Phase::Draining) {
+                return;
+            }
             if slot.queued_bytes() == 0 || !slot.ready.contains(Ready::WRITABLE) {
                 return self.flushed(token);
             }

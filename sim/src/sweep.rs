@@ -74,6 +74,11 @@ impl Sweep {
         self.shard.runs_of(self.runs)
     }
 
+    /// Whether a run is made twice.
+    pub fn is_made_twice(&self, index: u64) -> bool {
+        index.is_multiple_of(self.twice_every.max(1))
+    }
+
     /// The options of a run: in a stratified sweep each takes a cell of workload, kernel and weather, as far as they are not
     /// fixed. Of as many runs as there are cells, one after the other from a multiple of that number on, each has another cell,
     /// in an order that the base seed and the block draw: so parts of the sweep, however many there are, get all of them too.
@@ -255,7 +260,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -
                     let nth = next.fetch_add(1, Ordering::Relaxed);
                     let Some(index) = sweep.shard.nth(nth, sweep.runs) else { break };
                     let seed = seed_of_run(sweep.base, index);
-                    let twice = index % sweep.twice_every.max(1) == 0;
+                    let twice = sweep.is_made_twice(index);
                     if sender.send((index, seed, run_seed(&sweep.options_of(index), seed, twice))).is_err() {
                         break;
                     }

@@ -65,6 +65,9 @@ fn a_sweep_sums_up() {
     for line in ["runs ", "failed ", "virtual time", "runs/s", "trace hash", "faults ", "effective"] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
+    assert!(text.contains("made twice                   1  0 differed\n"), "one run in a hundred:\n{text}");
+    let every = out(&sim(&["run", "--runs", "30", "--check-determinism"]));
+    assert!(every.contains("made twice                  30  0 differed\n"), "{every}");
     assert!(output.stderr.is_empty(), "no bar where there is no terminal");
 }
 

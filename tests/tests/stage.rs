@@ -5,9 +5,12 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reactor::{Config, Context, Handler, Origin, Token};
+use sim::shard::Shard;
 use sim::stage::{Environment, Reason};
 use sim::{Check, Conversation, Oracle, Weather};
 
@@ -239,4 +242,28 @@ fn a_kept_run_that_was_cut_off_is_told_as_one() {
     let told = check(shrink, false).unwrap_err().to_string();
     assert!(told.contains("the run passes") && told.contains("(it was cut off: "), "{told}");
     let _ = std::fs::remove_dir_all(kept_in);
+}
+
+#[test]
+fn parts_of_a_check_make_its_runs_between_them_and_a_check_may_make_every_run_twice() {
+    let made = |environment: Environment| {
+        let built = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&built);
+        let summary = Check::new("stage-parts").environment(environment).run(move |stage| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let server = stage.serve("the relay", Config::default(), Relay::default);
+            let talk = Conversation::new().send("hello\n").expect_line("hello");
+            stage.client("talks", server.address(), talk);
+        });
+        (summary.unwrap(), built.load(Ordering::Relaxed))
+    };
+    let (whole, _) = made(quick(20));
+    let parts = [1, 2, 3].map(|number| {
+        let shard = Some(Shard::new(number, 3).expect("there is such a part"));
+        made(Environment { shard, ..quick(20) }).0
+    });
+    assert_eq!(parts.map(|part| part.runs), [7, 7, 6]);
+    assert_eq!(parts.map(|part| part.calls).iter().sum::<u64>(), whole.calls);
+    let (twice, built) = made(Environment { check_determinism: true, ..quick(20) });
+    assert_eq!((twice, built), (whole, 40));
 }

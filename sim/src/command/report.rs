@@ -6,6 +6,7 @@ use super::keep::Kept;
 use serde::Serialize;
 use sim::ObligationCounts;
 use sim::explain::{Explanation, FailureBlock};
+use sim::oracle::Oracle;
 use sim::run_log::RunLog;
 use sim::runner::Input;
 use sim::sweep::{FailedRun, FaultTally, Summary, Sweep};
@@ -77,9 +78,12 @@ pub(super) fn text(
         writeln!(out, "interrupted after {} of {} runs", summary.runs, sweep.runs_here())?;
     }
     let ObligationCounts { owed, paid, cancelled, .. } = summary.obligations;
+    let twice = summary.hashes.iter().filter(|&&(index, ..)| sweep.is_made_twice(index)).count();
+    let differed = summary.failed.iter().filter(|it| it.failure.oracle == Oracle::Determinism).count();
     writeln!(out, "runs          {:>16}", grouped(summary.runs))?;
     writeln!(out, "failed        {:>16}", grouped(summary.failed.len() as u64))?;
     writeln!(out, "calls         {:>16}", grouped(summary.calls))?;
+    writeln!(out, "made twice    {:>16}  {differed} differed", grouped(twice as u64))?;
     writeln!(out, "virtual time  {:>14.1} s", seconds(summary.virtual_ns))?;
     writeln!(out, "wall time     {wall_s:>14.1} s")?;
     writeln!(out, "speed         {:>11.0} runs/s", summary.runs as f64 / wall_s.max(1e-9))?;

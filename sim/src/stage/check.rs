@@ -9,6 +9,7 @@ use crate::decision::Decisions;
 use crate::fault::FaultSwitches;
 use crate::kernel::Kernel;
 use crate::runner::{Outcome, RunOptions, run};
+use crate::shard::Shard;
 use crate::sweep::{Sweep, sweep};
 use crate::weather::Weather;
 
@@ -188,7 +189,8 @@ impl Check {
         let runs = environment.runs.unwrap_or(if environment.seed.is_some() { 1 } else { self.runs });
         let jobs = environment.jobs.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
         Ok(Sweep {
-            twice_every: TWICE_EVERY,
+            shard: environment.shard.unwrap_or(Shard::WHOLE),
+            twice_every: if environment.check_determinism { 1 } else { TWICE_EVERY },
             failures_max: Some(1),
             check_effects: false,
             ..Sweep::of(options, base, runs, jobs)

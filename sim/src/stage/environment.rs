@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use crate::decision::seed::Seed;
 use crate::fault::FaultSet;
 use crate::kernel::Kernel;
+use crate::shard::Shard;
 use crate::weather::Weather;
 
 /// Every variable, and what it says.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 17] = [
     ("SIM_SEED", "one run, of this seed; with SIM_RUNS so many, from it on"),
     ("SIM_RUNS", "so many runs"),
     ("SIM_JOBS", "on so many threads"),
+    ("SIM_SHARD", "part I/N of the runs, counted from 1"),
+    ("SIM_CHECK_DETERMINISM", "1 makes every run twice, and compares the hashes"),
     ("SIM_KERNEL", "the kernel of every host: linux, freebsd or macos"),
     ("SIM_WEATHER", "how much trouble there is: calm, default, cruel or tiny"),
     (
@@ -43,6 +46,10 @@ pub struct Environment {
     pub runs: Option<u64>,
     /// `SIM_JOBS`: on so many threads; at least 1.
     pub jobs: Option<usize>,
+    /// `SIM_SHARD`: this part of the runs.
+    pub shard: Option<Shard>,
+    /// `SIM_CHECK_DETERMINISM`: every run is made twice.
+    pub check_determinism: bool,
     /// `SIM_KERNEL`: the kernel of every host.
     pub kernel: Option<Kernel>,
     /// `SIM_WEATHER`: how much trouble there is.
@@ -84,7 +91,7 @@ impl std::error::Error for EnvironmentError {}
 fn unknown(name: &str) -> EnvironmentError {
     let mut text = format!("{name} is no variable of the simulator; there are:");
     for (known, says) in VARIABLES {
-        text += &format!("\n  {known:<20} {says}");
+        text += &format!("\n  {known:<22} {says}");
     }
     EnvironmentError(text)
 }
@@ -142,6 +149,11 @@ impl Environment {
         let faults = |text: &str| {
             text.parse::<FaultSet>().map_err(|error| EnvironmentError(format!("{name}={text:?}: {error}")))
         };
+        let switch = |text: &str| match text {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        };
         match name {
             "SIM_SEED" => {
                 let seed = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
@@ -152,6 +164,11 @@ impl Environment {
                 let jobs = |text: &str| at_least_one(text).and_then(|jobs| usize::try_from(jobs).ok());
                 self.jobs = Some(parsed(name, text, "a number from 1 on", jobs)?);
             }
+            "SIM_SHARD" => {
+                let shard = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
+                self.shard = Some(shard);
+            }
+            "SIM_CHECK_DETERMINISM" => self.check_determinism = parsed(name, text, "1 or 0", switch)?,
             "SIM_KERNEL" => {
                 self.kernel = Some(parsed(name, text, "linux, freebsd or macos", Kernel::from_name)?);
             }
@@ -166,14 +183,7 @@ impl Environment {
             "SIM_UNTIL" => {
                 self.until_step = Some(parsed(name, text, "a number of calls from 1 on", at_least_one)?);
             }
-            "SIM_TRACE" => {
-                let switch = |text: &str| match text {
-                    "1" => Some(true),
-                    "0" => Some(false),
-                    _ => None,
-                };
-                self.trace = parsed(name, text, "1 or 0", switch)?;
-            }
+            "SIM_TRACE" => self.trace = parsed(name, text, "1 or 0", switch)?,
             "SIM_SHRINK" => self.shrink = Some(path),
             "SIM_SHRINK_RUNS" => {
                 self.shrink_runs = Some(parsed(name, text, "a number of runs", |text| text.parse().ok())?);
@@ -186,8 +196,9 @@ impl Environment {
 
     /// Whether it leaves out runs that a check would make, so that what happens sometimes may not happen now.
     pub(super) fn narrows(&self) -> bool {
-        let Environment { seed, kernel, weather, faults, without_faults, suppress_faults, .. } = self;
+        let Environment { seed, kernel, weather, faults, without_faults, suppress_faults, shard, .. } = self;
         seed.is_some()
+            || shard.is_some_and(|shard| shard != Shard::WHOLE)
             || kernel.is_some()
             || weather.is_some()
             || faults.is_some()
@@ -218,7 +229,7 @@ mod tests {
     #[test]
     fn every_listed_variable_is_read() {
         for (name, _) in VARIABLES {
-            let values = ["1", "linux", "calm", "late-waits"];
+            let values = ["1", "1/2", "linux", "calm", "late-waits"];
             assert!(
                 values.iter().any(|value| of(&[(name, value)]).is_ok()),
                 "{name} takes none of {values:?}"
@@ -236,6 +247,8 @@ mod tests {
             ("SIM_SEED", "0xzz", "a seed is a decimal number"),
             ("SIM_FAULTS", "solar-flares", "split-segments"),
             ("SIM_TRACE", "yes", "1 or 0"),
+            ("SIM_CHECK_DETERMINISM", "", "1 or 0"),
+            ("SIM_SHARD", "3/2", "counted from 1"),
         ] {
             let error = of(&[(name, value)]).unwrap_err();
             assert!(error.contains(name) && error.contains(should), "{error}");
@@ -248,5 +261,8 @@ mod tests {
         let read = of(&[("SIM_SEED", "0x2a"), ("SIM_RUNS", "7"), ("SIM_KERNEL", "macos")]).unwrap();
         assert_eq!((read.seed, read.runs, read.kernel), (Some(Seed(42)), Some(7), Some(Kernel::Macos)));
         assert!(read.narrows() && !Environment::default().narrows());
+        let read = of(&[("SIM_SHARD", "2/3"), ("SIM_CHECK_DETERMINISM", "1")]).unwrap();
+        assert_eq!((read.shard, read.check_determinism), (Some(Shard::new(2, 3).unwrap()), true));
+        assert!(read.narrows());
     }
 }
