@@ -18,19 +18,21 @@ fn soaked(scratch: &TempDir, name: &str, intervals: u32, slower: u64) -> PathBuf
     fs::create_dir(&folder).unwrap();
     let mut lines = String::new();
     for number in 1..=intervals {
-        let latency = json!({"p50": 50_000 * slower, "p99": 400_000 * slower, "max": 9_000_000 * slower});
+        let latency =
+            json!({"p50_ns": 50_000 * slower, "p99_ns": 400_000 * slower, "max_ns": 9_000_000 * slower});
         let echo = json!({
-            "latency_corrected_ns": latency, "latency_uncorrected_ns": latency, "timer_lateness_ns": null,
+            "latency": {"corrected": latency, "uncorrected": latency}, "timer_lateness": null,
             "counters": {"messages": u64::from(number) * 1000},
         });
         let interval = json!({
-            "elapsed_ms": number * 10_000, "part": 0, "failures": 0, "workloads": {"echo": echo}, "descriptors": 1064,
+            "elapsed_s": number * 10, "part": 0, "failures": 0, "workloads": {"echo": echo}, "descriptors": 1064,
             "resident_bytes": 80_000_000 + u64::from(number) * 4096,
         });
         writeln!(lines, "{interval}").unwrap();
     }
     fs::write(folder.join("intervals.jsonl"), lines).unwrap();
-    let summary = json!({"messages": u64::from(intervals) * 1000, "interrupted": false, "failure": null});
+    let summary =
+        json!({"counters": {"messages": u64::from(intervals) * 1000}, "exit_code": 0, "failures": []});
     fs::write(folder.join("summary.json"), summary.to_string()).unwrap();
     fs::write(folder.join("run.json"), json!({"workloads": ["echo"], "seed": "0x7"}).to_string()).unwrap();
     folder
@@ -148,8 +150,12 @@ fn text_from_the_files_cannot_become_markup() {
     let scratch = TempDir::new().unwrap();
     let folder = soaked(&scratch, "hostile", 3, 1);
     let evil = "</script><img src=x onerror=alert(1)>";
-    fs::write(folder.join("summary.json"), json!({"failure": evil, evil: evil}).to_string()).unwrap();
-    let event = json!({"elapsed_ms": 5000, "kind": evil, "text": evil});
+    fs::write(
+        folder.join("summary.json"),
+        json!({"failures": [evil], "exit_code": 1, evil: evil}).to_string(),
+    )
+    .unwrap();
+    let event = json!({"at_s": 5, "kind": evil, "text": evil});
     fs::write(folder.join("events.jsonl"), format!("{event}\n")).unwrap();
     let page = page(&folder);
     assert!(!page.contains("<img"), "markup from a file is in the page");
@@ -191,11 +197,16 @@ fn failures_and_resumptions_are_marked_where_they_were() {
     let intervals = folder.join("intervals.jsonl");
     let text = fs::read_to_string(&intervals).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines[2] = lines[2].replace("\"failures\":0", "\"failures\":1");
+    fs::create_dir(folder.join("failures")).unwrap();
+    let event =
+        json!({"at_s": 31.25, "kind": "failure", "text": "byte-stream: connection 7", "is_failure": true});
+    fs::write(folder.join("events.jsonl"), format!("{event}\n")).unwrap();
+    fs::write(folder.join("failures/echo-3.simrec"), "a recording").unwrap();
     lines[4] = lines[4].replace("\"part\":0", "\"part\":1");
     lines[5] = lines[5].replace("\"part\":0", "\"part\":1");
     fs::write(&intervals, lines.join("\n") + "\n").unwrap();
     let page = page(&folder);
-    assert!(page.contains("<title>30 s failures: 1, 0 before</title>"));
+    assert!(page.contains("<title>31 s byte-stream: connection 7</title>"));
+    assert!(page.contains("failures/echo-3.simrec</code>"));
     assert!(page.contains("<title>50 s went on after it was stopped</title>"));
 }

@@ -8,7 +8,7 @@ use super::chart::{Chart, LINES_MAX};
 use super::compare::{Comparison, pairs};
 use super::fact::{Fact, facts};
 use super::series::charts;
-use super::source::Source;
+use super::source::{Source, number};
 use super::unit::{Unit, escape};
 use super::verdict::ending;
 use crate::night::part::{PartResult, Verdict};
@@ -38,16 +38,67 @@ impl Page {
         for remark in &source.remarks {
             let _ = write!(self.body, r#"<p class="remark">{}</p>"#, escape(remark));
         }
-        let all = source.run.iter().chain(&source.summary).flat_map(facts);
-        // What was asked for is said once, though the summary may repeat it; the failure stands above.
-        let mut told: Vec<Fact> = Vec::new();
-        for fact in all {
-            if !told.contains(&fact) && !fact.name.starts_with("failure") {
-                told.push(fact);
-            }
+        for recording in &source.recordings {
+            let _ = write!(
+                self.body,
+                r#"<p class="remark">recorded: <code>sim replay {}</code></p>"#,
+                escape(&recording.display().to_string())
+            );
         }
-        self.facts(&told);
+        self.facts(&facts(source.run.as_ref(), source.summary.as_ref()));
+        self.workloads(source);
+        self.slopes(source);
         self.body.push_str("</section>");
+    }
+
+    /// Each workload in numbers, of the whole soak.
+    fn workloads(&mut self, source: &Source) {
+        let Some(workloads) = source.summary.as_ref().and_then(|summary| summary["workloads"].as_object())
+        else {
+            return;
+        };
+        self.body.push_str(
+            r#"<div class="scroll"><table><thead><tr><th>workload</th><th class="number">episodes</th><th class="number">messages</th>"#,
+        );
+        const TIMES: [(&str, &str, &str); 6] = [
+            ("p50", "latency/corrected", "p50_ns"),
+            ("p99", "latency/corrected", "p99_ns"),
+            ("p99.9", "latency/corrected", "p99_9_ns"),
+            ("max", "latency/corrected", "max_ns"),
+            ("p99 uncorrected", "latency/uncorrected", "p99_ns"),
+            ("p99 of timers", "timer_lateness", "p99_ns"),
+        ];
+        for (label, _, _) in TIMES {
+            let _ = write!(self.body, r#"<th class="number">{label}</th>"#);
+        }
+        self.body.push_str("</tr></thead><tbody>");
+        for (name, workload) in workloads {
+            let _ = write!(self.body, "<tr><td>{}</td>", escape(name));
+            let counts =
+                ["/counters/episodes", "/counters/messages"].map(|place| (place.to_owned(), Unit::Count));
+            let times = TIMES.map(|(_, field, percentile)| (format!("/{field}/{percentile}"), Unit::Ns));
+            for (place, unit) in counts.into_iter().chain(times) {
+                let text = number(workload, &place).map_or_else(|| "-".to_owned(), |value| unit.text(value));
+                let _ = write!(self.body, r#"<td class="number">{text}</td>"#);
+            }
+            self.body.push_str("</tr>");
+        }
+        self.body.push_str("</tbody></table></div>");
+    }
+
+    /// What the slope tests said.
+    fn slopes(&mut self, source: &Source) {
+        let Some(slopes) = source.summary.as_ref().and_then(|summary| summary["slopes"].as_array()) else {
+            return;
+        };
+        let text = |slope: &Value| {
+            let words = |field: &str| slope[field].as_str().unwrap_or("?").replace('_', " ");
+            format!("{}: {}", words("value"), words("verdict"))
+        };
+        let all: Vec<String> = slopes.iter().map(text).collect();
+        if !all.is_empty() {
+            let _ = write!(self.body, r#"<p class="slopes">Slopes: {}</p>"#, escape(&all.join("; ")));
+        }
     }
 
     fn facts(&mut self, facts: &[Fact]) {

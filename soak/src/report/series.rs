@@ -8,8 +8,8 @@ use super::chart::{Chart, Line, Mark};
 use super::source::{Source, number};
 use super::unit::Unit;
 
-/// When an interval ended, since the soak began.
-const AT_MS: &str = "/elapsed_ms";
+/// When an interval ended, in seconds since the soak began.
+const AT_S: &str = "/elapsed_s";
 
 /// How a line's value follows from an interval.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -36,14 +36,14 @@ const TIMES: [(&str, &str, &str); 3] = [
     (
         "latency, corrected",
         "From the planned time of a message to its answer: what a user waits who does not care why.",
-        "latency_corrected_ns",
+        "latency/corrected",
     ),
     (
         "latency, uncorrected",
         "From the sending of a message to its answer: a stall that delays the sending does not show here.",
-        "latency_uncorrected_ns",
+        "latency/uncorrected",
     ),
-    ("timer lateness", "From the deadline of a timer to its callback.", "timer_lateness_ns"),
+    ("timer lateness", "From the deadline of a timer to its callback.", "timer_lateness"),
 ];
 const PERCENTILES: [(&str, &str); 6] = [
     ("p50", "p50"),
@@ -78,10 +78,10 @@ const PLANS: &[Plan] = &[
     },
     Plan {
         title: "Timers and mailboxes",
-        caption: "Timers pending and messages waiting in mailboxes when each interval ended.",
+        caption: "Timers armed and messages waiting in mailboxes when each interval ended.",
         unit: Unit::Count,
         take: Take::Level,
-        lines: &[("timers", "/timers_pending"), ("messages waiting", "/mailbox_queued")],
+        lines: &[("timers", "/timers_armed"), ("messages waiting", "/mailbox_queued")],
     },
     Plan {
         title: "Traffic",
@@ -170,16 +170,11 @@ pub(crate) fn charts(source: &Source) -> Vec<Chart> {
     charts
 }
 
-/// Failures and resumptions, as the intervals tell them.
+/// Where the soak went on after it was stopped, as the intervals tell it.
 pub(crate) fn marks(source: &Source) -> Vec<Mark> {
     let mut marks = Vec::new();
-    let (mut failures, mut part) = (0.0, None);
+    let mut part = None;
     for (at_s, interval) in timed(source) {
-        if let Some(now) = number(interval, "/failures").filter(|&now| now > failures) {
-            let text = format!("failures: {now}, {failures} before");
-            marks.push(Mark { at_s, text, is_failure: true });
-            failures = now;
-        }
         let now = number(interval, "/part");
         if part.is_some() && now != part {
             marks.push(Mark { at_s, text: "went on after it was stopped".to_owned(), is_failure: false });
@@ -190,7 +185,7 @@ pub(crate) fn marks(source: &Source) -> Vec<Mark> {
 }
 
 fn timed(source: &Source) -> impl Iterator<Item = (f64, &Value)> {
-    source.intervals.iter().filter_map(|interval| Some((number(interval, AT_MS)? / 1000.0, interval)))
+    source.intervals.iter().filter_map(|interval| Some((number(interval, AT_S)?, interval)))
 }
 
 fn workloads(source: &Source) -> BTreeSet<String> {

@@ -21,6 +21,8 @@ pub(crate) struct Source {
     /// What was asked for.
     pub(crate) run: Option<Value>,
     pub(crate) marks: Vec<Mark>,
+    /// Recordings of episodes that failed, for `sim replay`.
+    pub(crate) recordings: Vec<PathBuf>,
     /// What the reader should know about the files.
     pub(crate) remarks: Vec<String>,
 }
@@ -54,9 +56,18 @@ impl Source {
             Some(text) => read_lines(&text, &events_path, &mut remarks)?,
             None => Vec::new(),
         };
-        let mut source =
-            Source { path: path.to_owned(), intervals, summary, run, marks: Vec::new(), remarks };
+        let mut source = Source {
+            path: path.to_owned(),
+            intervals,
+            summary,
+            run,
+            marks: Vec::new(),
+            recordings: Vec::new(),
+            remarks,
+        };
         source.marks = events.iter().filter_map(mark).chain(series::marks(&source)).collect();
+        let is_recording = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "simrec");
+        source.recordings = files(&path.join("failures"))?.into_iter().filter(is_recording).collect();
         Ok(source)
     }
 
@@ -68,9 +79,24 @@ impl Source {
 }
 
 fn mark(event: &Value) -> Option<Mark> {
-    let at_s = number(event, "/elapsed_ms")? / 1000.0;
+    let at_s = number(event, "/at_s")?;
     let text = event.pointer("/text").or_else(|| event.pointer("/kind"))?.as_str()?.to_owned();
     Some(Mark { at_s, text, is_failure: event.pointer("/is_failure") == Some(&Value::Bool(true)) })
+}
+
+/// The files of a folder, in the order of their names; none where there is no folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |error: std::io::Error| Failure::Machine(format!("{}: {error}", folder.display()));
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(refused)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        files.push(entry.map_err(refused)?.path());
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// A number at a place of an object.

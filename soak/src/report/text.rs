@@ -24,7 +24,10 @@ pub(crate) fn soak(source: &Source) -> String {
     for remark in &source.remarks {
         let _ = writeln!(text, "  note: {remark}");
     }
-    for fact in source.run.iter().chain(&source.summary).flat_map(facts) {
+    for recording in &source.recordings {
+        let _ = writeln!(text, "  recorded: sim replay {}", recording.display());
+    }
+    for fact in facts(source.run.as_ref(), source.summary.as_ref()) {
         let _ = writeln!(text, "  {:<32} {}", fact.name, fact.text);
     }
     for chart in &charts(source) {
