@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -39,7 +39,6 @@ impl StopRequest {
 pub(crate) struct Member<P> {
     pub(crate) sender: Sender<Numbered>,
     pub(crate) address: SocketAddr,
-    pub(crate) done: Receiver<()>,
     pub(crate) thread: JoinHandle<Result<(P, Counters), Breach>>,
     stop: Arc<StopRequest>,
     pub(crate) gauge: Arc<Gauge>,
@@ -82,7 +81,6 @@ where
     let Place { role, config, gauge, clock_shift_ns } = place;
     let shown = Arc::clone(&gauge);
     let (ready, is_ready) = mpsc::channel();
-    let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
     let asked = Arc::clone(&stop);
     let thread = spawn(role.name(), move || {
@@ -93,7 +91,7 @@ where
                 let mut needle = Needle::new(Arc::clone(&gauge), &driven);
                 // The other side waits for this.
                 let _ = ready.send(Ok((driven.sender(), driven.address())));
-                let result = turn_until_stopped(&mut driven, &asked, &tell_done, &mut needle);
+                let result = turn_until_stopped(&mut driven, &asked, &mut needle);
                 needle.end(&mut driven);
                 result?;
                 *driven.counters()
@@ -109,7 +107,7 @@ where
     })?;
     let made: Result<Result<_, Errno>, _> = is_ready.recv();
     match made {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop, gauge: shown }),
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, thread, stop, gauge: shown }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
@@ -118,16 +116,10 @@ where
 fn turn_until_stopped<S: Syscalls, P: Party>(
     driven: &mut Driven<'_, S, P>,
     stop: &StopRequest,
-    tell_done: &mpsc::Sender<()>,
     needle: &mut Needle,
 ) -> Result<(), Breach> {
-    let mut told = false;
     driven.begin();
     loop {
-        if driven.is_finished() && !told {
-            told = true;
-            let _ = tell_done.send(());
-        }
         if let Some(within) = stop.take() {
             driven.stop(within);
         }

@@ -26,7 +26,7 @@ use sim::decision::seed::seed_of_run;
 use sim::workload::{Load, WorkloadKind};
 
 use self::directory::{Directory, Past, SCHEMA};
-use self::episode::{Ended, Episode, pause};
+use self::episode::{Broken, Ended, Episode, pause};
 pub(crate) use self::options::RunArguments;
 use self::options::{Options, Output, Plans, Plant};
 use self::quiet::QuietPoints;
@@ -52,7 +52,7 @@ const CUT_WITHIN: Duration = Duration::from_secs(10);
 const LONG_CONNECTIONS: u32 = 16;
 const LONG_RATE_PER_S: u64 = 200;
 
-type EpisodeThread = JoinHandle<Result<Ended, Failure>>;
+type EpisodeThread = JoinHandle<Result<Ended, Broken>>;
 
 /// A run under way.
 struct Run {
@@ -135,6 +135,7 @@ impl Run {
         let clock_shift_ns = options.clock_shift_ns()?;
         let last = past.as_ref().map_or(Value::Null, |past| past.last.clone());
         let number = |key: &str| last[key].as_u64().unwrap_or(0);
+        let before_ms = (last["elapsed_s"].as_f64().unwrap_or(0.0) * 1000.0).round() as u64;
         let kinds = options.workloads.iter().copied();
         // The long-lived service is an echo service.
         let kinds: Vec<WorkloadKind> = match options.long && !options.workloads.contains(&WorkloadKind::Echo)
@@ -156,10 +157,10 @@ impl Run {
             cut: Arc::default(),
             asked: Asked::listen()?,
             watch: Stopwatch::start(),
-            before_ms: number("elapsed_ms"),
+            before_ms,
             part: if resumed { number("part") + 1 } else { 0 },
             intervals: past.as_ref().map_or(0, |past| past.intervals.len() as u64),
-            interval_began_ms: number("elapsed_ms"),
+            interval_began_ms: before_ms,
             next_interval_ms: 0,
             episodes_begun: number("episodes_begun"),
             latencies: kinds.iter().map(|&kind| (kind, LatencyBook::default())).collect(),
@@ -331,8 +332,8 @@ impl Run {
             for thread in ended {
                 match thread.join() {
                     Ok(Ok(_)) => {}
-                    Ok(Err(failure)) => self.fail(failure),
-                    Err(_) => self.fail(panicked("an episode")),
+                    Ok(Err(Broken { failure, recipe })) => self.fail(failure, &recipe),
+                    Err(_) => self.fail(panicked("an episode"), &Value::Null),
                 }
             }
             if self.long.as_ref().is_some_and(JoinHandle::is_finished)
@@ -351,7 +352,7 @@ impl Run {
                         let running = self.roster.running();
                         let dumps: Vec<String> = running.iter().map(|gauge| gauge.dump()).collect();
                         let text = format!("loops do not end when they are told to\n{}", dumps.join("\n"));
-                        self.fail(Failure::Liveness(text));
+                        self.fail(Failure::Liveness(text), &Value::Null);
                     }
                     return;
                 }
@@ -362,15 +363,17 @@ impl Run {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    /// Something is wrong: it is kept, and the run ends.
+    fn fail(&mut self, failure: Failure, recipe: &Value) {
         if let Some(directory) = &self.directory {
             let record = json!({
                 "class": failure.class(),
                 "text": failure.text(),
-                "elapsed_ms": self.elapsed_ms(),
+                "at_s": record::seconds(self.elapsed_ms()),
                 "part": self.part,
+                "episode": recipe,
             });
-            match directory.add_failure(directory.failures(), &record) {
+            match directory.add_failure(&record) {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
                 Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
             }
@@ -385,7 +388,7 @@ impl Run {
             self.say(&line);
         }
         if self.elapsed_ms() >= self.next_interval_ms {
-            self.end_interval();
+            self.end_interval(false);
             while self.next_interval_ms <= self.elapsed_ms() {
                 self.next_interval_ms += ms(self.options.interval);
             }
@@ -395,9 +398,8 @@ impl Run {
             self.next_look_ns = now_ns + 500_000_000;
             if let Some(dump) = self.watchdog.look(&self.roster, now_ns) {
                 let seconds = self.options.stalled_after().as_secs();
-                self.fail(Failure::Liveness(format!(
-                    "something is owed, and nothing has happened for {seconds} s\n{dump}"
-                )));
+                let text = format!("something is owed, and nothing has happened for {seconds} s\n{dump}");
+                self.fail(Failure::Liveness(text), &Value::Null);
             }
         }
     }
@@ -420,14 +422,16 @@ impl Run {
         })
     }
 
-    fn end_interval(&mut self) {
+    fn end_interval(&mut self, is_last: bool) {
         let latencies = self.roster.take_latencies();
         let (line, record, elapsed_ms) =
             self.with_record(&latencies, |record| (record.line(), record.to_json(), record.elapsed_ms));
         for (kind, book) in &latencies {
             self.add_latencies(*kind, book);
         }
-        self.say(&line);
+        if !is_last {
+            self.say(&line);
+        }
         let start = Duration::from_millis(self.interval_began_ms);
         let duration = Duration::from_millis(elapsed_ms.saturating_sub(self.interval_began_ms));
         self.interval_began_ms = elapsed_ms;
@@ -455,10 +459,10 @@ impl Run {
     fn end(mut self) -> Result<(), Failure> {
         for failure in self.quiet.leaks() {
             if self.failures.is_empty() {
-                self.fail(failure);
+                self.fail(failure, &Value::Null);
             }
         }
-        self.end_interval();
+        self.end_interval(true);
         let interrupted = self.asked.wants_stop();
         let failure = self.failures.first().cloned().or_else(|| interrupted.then_some(Failure::Interrupted));
         let verdict = failure.as_ref().map_or("pass", Failure::class);
@@ -474,7 +478,7 @@ impl Run {
             "verdict": verdict,
             "exit_code": exit_code,
             "failures": self.failures.iter().map(Failure::text).collect::<Vec<_>>(),
-            "elapsed_ms": self.elapsed_ms(),
+            "elapsed_s": record::seconds(self.elapsed_ms()),
             "part": self.part,
             "intervals": self.intervals,
             "episodes_begun": self.episodes_begun,

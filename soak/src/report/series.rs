@@ -46,12 +46,12 @@ const TIMES: [(&str, &str, &str); 3] = [
     ("timer lateness", "From the deadline of a timer to its callback.", "timer_lateness"),
 ];
 const PERCENTILES: [(&str, &str); 6] = [
-    ("p50", "p50"),
-    ("p90", "p90"),
-    ("p99", "p99"),
-    ("p99.9", "p99_9"),
-    ("p99.99", "p99_99"),
-    ("max", "max"),
+    ("p50", "p50_ns"),
+    ("p90", "p90_ns"),
+    ("p99", "p99_ns"),
+    ("p99.9", "p99_9_ns"),
+    ("p99.99", "p99_99_ns"),
+    ("max", "max_ns"),
 ];
 
 const PLANS: &[Plan] = &[

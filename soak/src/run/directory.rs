@@ -13,7 +13,7 @@ use hdrhistogram::serialization::interval_log::{
     IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::workload::WorkloadKind;
 
 use crate::Failure;
@@ -26,6 +26,7 @@ const RUN: &str = "run.json";
 const INTERVALS: &str = "intervals.jsonl";
 const LATENCIES: &str = "latency.hlog";
 const SUMMARY: &str = "summary.json";
+const EVENTS: &str = "events.jsonl";
 const FAILURES: &str = "failures";
 
 /// See the module.
@@ -178,14 +179,21 @@ impl Directory {
     ///
     /// # Errors
     /// Machine: it could not be written whole.
-    pub(crate) fn add_failure(&self, number: usize, failure: &Value) -> Result<PathBuf, Failure> {
+    pub(crate) fn add_failure(&self, failure: &Value) -> Result<PathBuf, Failure> {
+        let number = fs::read_dir(self.path.join(FAILURES)).map_or(0, Iterator::count);
         let path = self.path.join(FAILURES).join(format!("failure-{number}.json"));
-        write_whole(&path, failure).map(|()| path)
-    }
-
-    /// How many failures are kept.
-    pub(crate) fn failures(&self) -> usize {
-        fs::read_dir(self.path.join(FAILURES)).map_or(0, Iterator::count)
+        write_whole(&path, failure)?;
+        // Plots mark it.
+        let first = failure["text"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
+        let event = json!({ "at_s": failure["at_s"], "kind": "failure", "text": first, "is_failure": true });
+        let events = self.path.join(EVENTS);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&events)
+            .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()))
+            .map_err(|error| refused("cannot write", &events, &error))?;
+        Ok(path)
     }
 
     /// Writes the summary, in the place of one of a part before.
@@ -279,7 +287,7 @@ mod tests {
             ..Measures::default()
         });
         let books = [(WorkloadKind::Echo, book)];
-        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
+        let mut directory = Directory::create(&path, &json!({"schema": SCHEMA})).unwrap();
         for second in 0..3 {
             directory.add_latencies(&books, Duration::from_secs(second), Duration::from_secs(1)).unwrap();
         }
@@ -297,16 +305,16 @@ mod tests {
     fn a_torn_line_is_dropped_and_said() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
-        directory.add_interval(&serde_json::json!({"elapsed_ms": 1})).unwrap();
-        directory.intervals.write_all(b"{\"elapsed_ms\": 2, \"epis").unwrap();
+        let mut directory = Directory::create(&path, &json!({"schema": SCHEMA})).unwrap();
+        directory.add_interval(&json!({"elapsed_s": 1})).unwrap();
+        directory.intervals.write_all(b"{\"elapsed_s\": 2, \"epis").unwrap();
         drop(directory);
         let (mut directory, past) = Directory::resume(&path).unwrap();
-        assert_eq!(past.last["elapsed_ms"], 1);
+        assert_eq!(past.last["elapsed_s"], 1);
         assert_eq!(past.dropped.len(), 1, "{:?}", past.dropped);
-        directory.add_interval(&serde_json::json!({"elapsed_ms": 3})).unwrap();
+        directory.add_interval(&json!({"elapsed_s": 3})).unwrap();
         let (_, past) = Directory::resume(&path).unwrap();
-        assert_eq!((past.intervals.len(), past.last["elapsed_ms"].as_u64()), (2, Some(3)));
+        assert_eq!((past.intervals.len(), past.last["elapsed_s"].as_u64()), (2, Some(3)));
         assert_eq!(past.dropped, Vec::<String>::new());
     }
 }

@@ -48,6 +48,14 @@ pub(super) struct Episode {
     pub(super) plant: Option<Plant>,
 }
 
+/// What was wrong with an episode, and how to have the same one again.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// What its plan was made of; null where there is no single episode to blame.
+    pub(super) recipe: serde_json::Value,
+}
+
 /// How an episode ended, if nothing was wrong.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
@@ -67,7 +75,7 @@ impl Episode {
     }
 
     /// What says how to have the same plan again.
-    pub(super) fn recipe(&self) -> serde_json::Value {
+    fn recipe(&self) -> serde_json::Value {
         serde_json::json!({
             "workload": self.workload.name(),
             "episode": self.index,
@@ -86,7 +94,7 @@ impl Episode {
     ///
     /// # Errors
     /// What was wrong, with the episode's name.
-    pub(super) fn run(&self) -> Result<Ended, Failure> {
+    pub(super) fn run(&self) -> Result<Ended, Broken> {
         let ended = match self.backend {
             Backend::Own(_) => self.run_on::<System>(),
             #[cfg(all(target_os = "linux", feature = "libkqueue"))]
@@ -95,9 +103,8 @@ impl Episode {
         if ended == Ok(Ended::Judged) {
             self.roster.episode_ended(self.workload);
         }
-        ended.map_err(|failure| {
-            failure.in_place(&format!("{}, whose plan has the seed {}", self.name(), Seed(self.seed)))
-        })
+        let place = format!("{}, whose plan has the seed {}", self.name(), Seed(self.seed));
+        ended.map_err(|failure| Broken { failure: failure.in_place(&place), recipe: self.recipe() })
     }
 
     fn run_on<S: Syscalls + Default + 'static>(&self) -> Result<Ended, Failure> {
@@ -133,7 +140,7 @@ impl Episode {
         let watch = Stopwatch::start();
         let begun = self.begin::<S, W>(plan, nobody, &mut cast);
         let waited = begun.and_then(|()| self.wait(&cast, &watch));
-        let result = match waited {
+        match waited {
             Ok(Ended::Judged) => self.judge(plan.as_ref(), cast),
             Ok(Ended::Cut) => {
                 self.dismiss(cast);
@@ -144,12 +151,11 @@ impl Episode {
                 let own = self.dismiss(cast);
                 Err(own.unwrap_or(failure))
             }
-        };
-        result
+        }
     }
 
     fn place(&self, role: Role, index: usize, config: Config) -> Place {
-        let name = format!("{}, {} {index}", self.name(), role.name());
+        let name = format!("{} with plan {}, {} {index}", self.name(), Seed(self.seed), role.name());
         let gauge = self.roster.enter(self.workload, role, name);
         Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns }
     }
