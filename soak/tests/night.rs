@@ -2,7 +2,7 @@
 
 mod bench;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bench::{Night, is_running, lines_of, wait_until};
 use serde_json::Value;
@@ -249,12 +249,20 @@ fn an_ordinary_night_tells_how_the_processors_were_dealt_and_what_is_missing() {
     let programs = night.place("programs");
     std::fs::create_dir(&programs).unwrap();
     let mut command = Command::new(bench::SOAK);
-    command.args(["night", "--seconds", "4", "--seed", "7", "--out"]).arg(night.out());
-    let output = command.arg("--programs").arg(&programs).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    command.args(["night", "--hours", "1", "--seed", "7", "--out"]).arg(night.out());
+    command.arg("--programs").arg(&programs).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // What is left out is told at once; the soak itself begins, and is stopped.
+    let soak_records = night.out().join("soak/soak-echo/run.json");
+    wait_until("the soak has begun", || soak_records.exists() && night.has("night/parts.jsonl"));
+    wait_until("what is missing is told", || night.results().len() >= 2);
+    bench::interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("processors: "), "{text}");
     assert!(text.contains("left out: sweep: there is no "), "{text}");
     assert!(text.contains("left out: fuzz: there is no "), "{text}");
-    assert!(text.contains(", 0 failed, "), "{text}");
+    assert!(text.contains("interrupted: soak-echo"), "{text}");
+    assert!(text.contains("go on with them: soak night --resume "), "{text}");
 }

@@ -184,7 +184,7 @@ fn a_night_is_a_table_of_its_parts_with_the_charts_of_its_soaks() {
             && page.contains("ended by signal 11")
             && page.contains("its last words")
     );
-    assert!(page.contains("<h3>echo</h3>") && page.contains("<h2>Throughput</h2>"));
+    assert!(page.contains("<h1>echo</h1>") && page.contains("<h2>Throughput</h2>"));
     let output = report(&[&night, &night], &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

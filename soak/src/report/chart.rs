@@ -243,11 +243,13 @@ fn value_ticks(unit: Unit, is_logarithmic: bool, axes: Axes) -> Vec<f64> {
     }
     const TICKS: f64 = 5.0;
     let rough = (axes.high - axes.low) / TICKS;
-    // In thousands, or in 1024ths, and of those 1, 2, 5, 10 and so on.
-    let thousand = unit.base().powf(rough.log(unit.base()).floor().max(0.0));
-    let decade = thousand * 10f64.powf((rough / thousand).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * decade).find(|&step| step >= rough);
-    let step = step.unwrap_or(rough);
+    let step = if unit.is_binary() {
+        rough.log2().ceil().exp2()
+    } else {
+        let decade = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * decade).find(|&step| step >= rough);
+        step.unwrap_or(rough)
+    };
     // Half a thing does not exist.
     let step = if unit == Unit::Count { step.max(1.0) } else { step };
     let first = (axes.low / step).ceil() as i64;

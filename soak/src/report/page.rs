@@ -204,7 +204,7 @@ impl Page {
             };
             let _ = write!(
                 self.body,
-                r#"<tr><td>{}</td><td class="{class}">{}</td><td class="number">{}</td><td>{}</td><td class="soft">{}</td></tr>"#,
+                r#"<tr><td class="name">{}</td><td class="name {class}">{}</td><td class="number">{}</td><td>{}</td><td class="soft">{}</td></tr>"#,
                 escape(&result.part),
                 result.verdict,
                 super::unit::span(result.took_ms as f64 / 1000.0),
@@ -213,11 +213,6 @@ impl Page {
             );
         }
         self.body.push_str("</tbody></table></div>");
-    }
-
-    /// A heading between the parts of a page.
-    pub(crate) fn heading(&mut self, text: &str) {
-        let _ = write!(self.body, "<h3>{}</h3>", escape(text));
     }
 
     /// The whole page.

@@ -203,15 +203,21 @@ fn values(source: &Source, place: &str, take: Take, at_s: &[f64]) -> Vec<Option<
     }
 }
 
-/// What a counter grew by in each second of each interval. A counter that went back tells nothing.
+/// What a counter grew by in each second of each interval. A counter that went back tells nothing, nor does an interval that
+/// was cut short: it has what a whole one finished, and little time.
 fn growth(at_s: &[f64], counter: &[Option<f64>]) -> Vec<Option<f64>> {
-    let mut before = (0.0, Some(0.0));
-    let growth = |(&at_s, &count): (&f64, &Option<f64>)| {
-        let (began_s, began) = std::mem::replace(&mut before, (at_s, count));
-        let (grown, seconds) = (count? - began?, at_s - began_s);
-        (grown >= 0.0 && seconds > 0.0).then(|| grown / seconds)
+    let spans: Vec<f64> =
+        at_s.iter().scan(0.0, |began_s, &at_s| Some(at_s - std::mem::replace(began_s, at_s))).collect();
+    let mut sorted = spans.clone();
+    sorted.sort_by(f64::total_cmp);
+    let ordinary_s = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+    let mut before = Some(0.0);
+    let growth = |(&seconds, &count): (&f64, &Option<f64>)| {
+        let began = std::mem::replace(&mut before, count);
+        let grown = count? - began?;
+        (grown >= 0.0 && seconds > ordinary_s / 2.0).then(|| grown / seconds)
     };
-    at_s.iter().zip(counter).map(growth).collect()
+    spans.iter().zip(counter).map(growth).collect()
 }
 
 /// A line as one number: its median, or its end where it counts from the beginning.
@@ -236,6 +242,8 @@ mod tests {
         let counts = [Some(20.0), Some(30.0), None, Some(50.0), Some(5.0)];
         let grown = growth(&[10.0, 15.0, 20.0, 25.0, 30.0], &counts);
         assert_eq!(grown, [Some(2.0), Some(2.0), None, None, None]);
+        let cut_short = growth(&[10.0, 20.0, 30.0, 30.5], &[Some(10.0), Some(20.0), Some(30.0), Some(40.0)]);
+        assert_eq!(cut_short, [Some(1.0), Some(1.0), Some(1.0), None]);
     }
 
     #[test]

@@ -34,9 +34,9 @@ impl Unit {
         matches!(self, Unit::PerSecond | Unit::BytesPerSecond)
     }
 
-    /// What a decimal step of an axis is a power of.
-    pub(crate) fn base(self) -> f64 {
-        if matches!(self, Unit::Bytes | Unit::BytesPerSecond) { 1024.0 } else { 1000.0 }
+    /// Whether steps of an axis are powers of two.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(self, Unit::Bytes | Unit::BytesPerSecond)
     }
 }
 
