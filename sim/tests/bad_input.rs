@@ -7,8 +7,19 @@ use sim::run_log::RunLog;
 use sim::runner::{RunOptions, run};
 use sim::{Decisions, Lapse, ObligationCheck, WorkloadKind};
 
+/// The binary, without any variable that it would obey.
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SIM_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("the binary can be started")
+    binary().args(arguments).output().expect("the binary can be started")
 }
 
 fn said(output: &Output) -> String {
@@ -120,7 +131,7 @@ fn the_bytes_of_a_fuzzer_are_taken_for_a_run_of_the_workload_in_their_path_and_t
     }
     // Named from within its folder.
     let folder = Path::new(&given.path).parent().expect("a folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+    let output = binary()
         .args(["replay", "--quiet", "crash-1f3a"])
         .current_dir(folder)
         .output()

@@ -15,6 +15,7 @@ mod signal;
 mod slope;
 mod watchdog;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -34,6 +35,7 @@ use self::record::{Process, Record};
 use self::roster::{Roster, Totals};
 use self::signal::Asked;
 use self::watchdog::Watchdog;
+use crate::episode_record::Recordings;
 use crate::latency::LatencyBook;
 use crate::machine::{self, Stopwatch};
 use crate::member::{panicked, spawn};
@@ -46,11 +48,18 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long loops may take to end when a run is cut short; those that are stuck never do.
-const CUT_WITHIN: Duration = Duration::from_secs(10);
+const CUT_WITHIN: Duration = Duration::from_secs(120);
 
 /// The long-lived service's load: little, so that what it does beside the episodes is the same all the time.
 const LONG_CONNECTIONS: u32 = 16;
 const LONG_RATE_PER_S: u64 = 200;
+
+/// What the recordings of all episodes under way may hold, in bytes; two more are kept, and each may grow to twice its share
+/// while it ends.
+const RECORDED_BYTES_MAX: u64 = 512 << 20;
+
+/// Where recordings go when something is wrong and no folder was asked for.
+const RECORDINGS: &str = "soak-artifacts";
 
 type EpisodeThread = JoinHandle<Result<Ended, Broken>>;
 
@@ -64,6 +73,8 @@ struct Run {
     unwritable: Option<Failure>,
     roster: Arc<Roster>,
     cut: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
+    recordings: Option<(Arc<Recordings>, u64)>,
     asked: Arc<Asked>,
     watch: Stopwatch,
     /// Of the parts before this one.
@@ -149,12 +160,18 @@ impl Run {
         let roster = Arc::new(Roster::new(totals));
         let watchdog = Watchdog::new(options.stalled_after());
         let resumed = past.is_some();
+        let folder = directory.as_ref().map_or_else(|| PathBuf::from(RECORDINGS), Directory::failures);
+        let episodes = options.workloads.len() as u64 * u64::from(options.lanes);
+        let recordings = (!output.no_recording)
+            .then(|| (Arc::new(Recordings::new(&folder)), RECORDED_BYTES_MAX / episodes));
         let mut run = Run {
             clock_shift_ns,
             directory,
             unwritable: None,
             roster,
             cut: Arc::default(),
+            stalled: Arc::default(),
+            recordings,
             asked: Asked::listen()?,
             watch: Stopwatch::start(),
             before_ms,
@@ -217,13 +234,13 @@ impl Run {
 
     fn play(&mut self) {
         self.begin_long();
-        self.quiet.look(self.elapsed_ms(), &self.roster);
+        self.look_at_quiet();
         while !self.is_to_end() && self.left() >= SHORTEST_ROUND {
             let episodes = self.begin_round();
             self.wait_for(episodes);
             if !self.is_to_end() {
                 self.plant_leaks();
-                self.quiet.look(self.elapsed_ms(), &self.roster);
+                self.look_at_quiet();
             }
         }
         if self.is_to_end() {
@@ -232,6 +249,12 @@ impl Run {
         if let Some(long) = self.long.take() {
             self.wait_for(vec![long]);
         }
+    }
+
+    /// Looks at what is left between rounds; recordings that are kept are not left over.
+    fn look_at_quiet(&mut self) {
+        let kept_bytes = self.recordings.as_ref().map_or(0, |(recordings, _)| recordings.memory_bytes());
+        self.quiet.look(self.elapsed_ms(), &self.roster, kept_bytes as u64);
     }
 
     fn episode(&self, workload: WorkloadKind, index: Option<u64>, load: Option<Load>) -> Episode {
@@ -244,6 +267,9 @@ impl Run {
             clock_shift_ns: self.clock_shift_ns,
             roster: Arc::clone(&self.roster),
             cut: Arc::clone(&self.cut),
+            stalled: Arc::clone(&self.stalled),
+            // What lives as long as the run would be cut at the bound.
+            recordings: self.recordings.clone().filter(|_| index.is_some()),
             plant: self.output.plant,
         }
     }
@@ -398,6 +424,7 @@ impl Run {
             self.next_look_ns = now_ns + 500_000_000;
             if let Some(dump) = self.watchdog.look(&self.roster, now_ns) {
                 let seconds = self.options.stalled_after().as_secs();
+                self.stalled.store(true, Ordering::Relaxed);
                 let text = format!("something is owed, and nothing has happened for {seconds} s\n{dump}");
                 self.fail(Failure::Liveness(text), &Value::Null);
             }
@@ -461,6 +488,13 @@ impl Run {
             if self.failures.is_empty() {
                 self.fail(failure, &Value::Null);
             }
+        }
+        if self.stalled.load(Ordering::Relaxed)
+            && let Some((recordings, _)) = &self.recordings
+        {
+            // Each episode kept its recording when it was cut.
+            let written = recordings.write();
+            self.failures = self.failures.drain(..).map(|failure| failure.recorded(&written)).collect();
         }
         self.end_interval(true);
         let interrupted = self.asked.wants_stop();

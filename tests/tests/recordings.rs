@@ -4,12 +4,13 @@ use reactor::Config;
 use sim::WorkloadKind;
 use sim::frame::FileError;
 use sim::recording::{Entry, LoopEnd, Options, Plan, Recording, Replay, replay};
+use tests::fuzz::{RealRecording, Target};
 use tests::real_episode::{Flaw, Recorded, Wanted, record};
 
 const EVERYTHING: Options = Options { until: None, parties: true };
 
 fn plan(workload: WorkloadKind, seed: u64) -> Plan {
-    Plan { workload, seed }
+    Plan { workload, seed, load: None }
 }
 
 fn again(recording: &Recording) -> Replay {
@@ -211,4 +212,25 @@ fn a_recording_at_its_bound_says_that_it_was_cut() {
     let (log, played) = cut.into_iter().next().expect("one of 20 clusters moves more than half a megabyte");
     assert!(log.entries().all(|entry| !matches!(entry, Entry::End(_))));
     assert!(matches!(played.end, LoopEnd::Asleep | LoopEnd::LogEnds), "{}", played.end);
+}
+
+/// Entries that nobody recorded, cut out of real ones and changed: reading refuses them, or playing them ends.
+#[test]
+fn noise_between_entries_is_refused_or_played_to_an_end() {
+    let real = record(&Wanted::plain(plan(WorkloadKind::Echo, 0))).recording.to_bytes();
+    let mut decisions = sim::Decisions::from_seed(7);
+    let mut draw = |bound: u64| decisions.draw(sim::Domain::Workload, sim::Site("noise"), 0, bound) as usize;
+    for _ in 0..400 {
+        // Workload, seed, role, poller, addresses; then one frame.
+        let mut input = vec![0, 0, 0, draw(2) as u8, 0, 0, 0];
+        let (from, length) = (draw(real.len() as u64), draw(600));
+        input.extend(real[from..].iter().take(length));
+        input[6] = (length >> 8) as u8;
+        input.insert(6, length as u8);
+        for _ in 0..draw(4) {
+            let place = draw(input.len() as u64);
+            input[place] = draw(256) as u8;
+        }
+        RealRecording::check(&input);
+    }
 }

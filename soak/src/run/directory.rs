@@ -180,8 +180,8 @@ impl Directory {
     /// # Errors
     /// Machine: it could not be written whole.
     pub(crate) fn add_failure(&self, failure: &Value) -> Result<PathBuf, Failure> {
-        let number = fs::read_dir(self.path.join(FAILURES)).map_or(0, Iterator::count);
-        let path = self.path.join(FAILURES).join(format!("failure-{number}.json"));
+        let free = (0u32..).map(|number| self.failures().join(format!("failure-{number}.json")));
+        let path = free.into_iter().find(|path| !path.exists()).expect("a run ends with its first failure");
         write_whole(&path, failure)?;
         // Plots mark it.
         let first = failure["text"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
@@ -194,6 +194,11 @@ impl Directory {
             .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()))
             .map_err(|error| refused("cannot write", &events, &error))?;
         Ok(path)
+    }
+
+    /// Where failures, and recordings of them, are kept.
+    pub(crate) fn failures(&self) -> PathBuf {
+        self.path.join(FAILURES)
     }
 
     /// Writes the summary, in the place of one of a part before.
