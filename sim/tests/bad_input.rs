@@ -199,8 +199,11 @@ fn damaged_newer_and_half_files_are_refused_with_what_is_wrong_with_them() {
     let mut damaged = whole.clone();
     damaged[40] ^= 0x10;
     for (name, bytes, wrong) in [
-        ("damaged.simlog", &damaged[..], "it is damaged"),
+        ("damaged.simlog", &damaged[..], "checksum; copy it again, or make the run again"),
         ("newer.simlog", b"sim-log 2\n", "version 2 of the format"),
+        ("x.simlog", b"sim-log x\n", "its first line is not `sim-log 1`"),
+        ("zero.simlog", b"sim-log 0\n", "its first line is not `sim-log 1`"),
+        ("text.simlog", b"sim-log 1\r\n", "copy it again"),
         ("short.simlog", &whole[..14], "it ends before its header does"),
         ("empty.simlog", b"", "it does not begin with `sim-log`"),
         ("script", b"sim-script 1\nsetup zero = 2\n", "line 2"),
