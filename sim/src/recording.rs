@@ -11,7 +11,7 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | `H` | lines `name value`: build, workload, seed of the plan, where nobody listens, limits of the loops |
+//! | `H` | lines `name value`: build, workload, seed of the plan, its load if it has one, where nobody listens, limits of the loops |
 //! | `L` | a loop: lines `name value`: role, number, poller, addresses of the services, whether its log was cut at the bound |
 //! | `K` | entries of the loop named last, at most about 256 KiB of them |
 //! | `E` | lines `name value`: whether the episode was late, and what was wrong |
@@ -123,7 +123,7 @@ impl Recording {
 impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Recording { build, plan, loops, .. } = self;
-        let Plan { workload, seed } = plan;
+        let Plan { workload, seed, .. } = plan;
         let seed = crate::decision::seed::Seed(*seed);
         write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {}", loops.len(), shown(build))
     }

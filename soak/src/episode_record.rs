@@ -106,6 +106,12 @@ impl Recordings {
         }
     }
 
+    /// Memory of what is kept, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().flat_map(|(_, recording)| &recording.loops).map(LoopLog::memory_bytes).sum()
+    }
+
     /// Writes what is kept. Answers the files, the latest last.
     ///
     /// # Errors

@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
-use sim::audit::Audited;
-use sim::audit::Witness;
+use sim::audit::{Audited, Witness};
 use sim::member::{Member as Driven, Role};
 use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
+use crate::gauge::{Gauge, Needle};
+use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
 
 /// A stop that another thread asks for. The loop looks at it between turns and not, as for [`Sender::stop`], within one,
 /// so that a recording has its place among the calls.
@@ -41,9 +42,9 @@ impl StopRequest {
 pub(crate) struct Member<P> {
     pub(crate) sender: Sender<Numbered>,
     pub(crate) address: SocketAddr,
-    pub(crate) done: Receiver<()>,
     pub(crate) thread: JoinHandle<Result<(P, Counters), Breach>>,
     stop: Arc<StopRequest>,
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 impl<P> Member<P> {
@@ -53,7 +54,9 @@ impl<P> Member<P> {
         self.stop.within_ns.store(within_ns, Ordering::SeqCst);
         self.sender.notify();
     }
+}
 
+impl<P> Member<P> {
     /// Whether the thread has ended, or ends in this time.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
         const SLICE: Duration = Duration::from_millis(1);
@@ -78,50 +81,58 @@ pub(crate) fn panicked(who: &str) -> Failure {
     Failure::Invariant(format!("panic: {who} panicked"))
 }
 
-/// Starts a loop on a thread of its own, and waits until it listens. With a journal, it is recorded.
+/// What a loop is made with, beside its party.
+pub(crate) struct Place {
+    pub(crate) role: Role,
+    pub(crate) config: Config,
+    /// Where it shows what it does.
+    pub(crate) gauge: Arc<Gauge>,
+    /// How far its clock is set forward.
+    pub(crate) clock_shift_ns: u64,
+    /// Where it is recorded, if it is.
+    pub(crate) journal: Option<Journal>,
+}
+
+/// Starts a loop on a thread of its own, and waits until it listens.
 pub(crate) fn start<S, P>(
-    role: Role,
-    config: &Config,
-    journal: Option<Journal>,
+    place: Place,
     make: impl FnOnce() -> P + Send + 'static,
 ) -> Result<Member<P>, Failure>
 where
     S: Syscalls + Default,
     P: Party + Send + 'static,
 {
-    let config = config.clone();
     let (ready, is_ready) = mpsc::channel();
-    let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
-    let outside = Outside { stop: Arc::clone(&stop), ready, tell_done };
-    let thread = spawn(role.name(), move || match journal {
-        None => {
-            let mut audited = Audited::new(make(), &config, None);
-            let counters = outside.turn_until_stopped(S::default(), role, &config, &mut audited, None)?;
-            Ok((audited.into_party(), counters))
-        }
-        Some(journal) => {
-            let witness: Box<dyn Witness> = Box::new(journal.clone());
-            let mut audited = Audited::new(make(), &config, Some(witness));
-            let sys = Recorder::new(S::default(), journal.clone());
-            let driven = catch_unwind(AssertUnwindSafe(|| {
-                outside.turn_until_stopped(sys, role, &config, &mut audited, Some(&journal))
-            }));
-            match driven {
-                Ok(Ok(counters)) => {
-                    journal.end(End::Stopped);
-                    Ok((audited.into_party(), counters))
-                }
-                Ok(Err(breach)) => Err(breach),
-                Err(payload) => {
-                    journal.end(End::Panic { message: panic_message(&*payload) });
-                    resume_unwind(payload)
-                }
+    let (outside, gauge) = (Outside { stop: Arc::clone(&stop), ready }, Arc::clone(&place.gauge));
+    let thread = spawn(place.role.name(), move || {
+        // The clock is set forward below the recorder, so that a recording has the times that the loop saw.
+        let sys = Watched::new(S::default(), Arc::clone(&place.gauge.ledger), place.clock_shift_ns);
+        let Some(journal) = &place.journal else {
+            let mut audited = Audited::new(make(), &place.config, None);
+            let counters = outside.turn_until_stopped(sys, &place, &mut audited)?;
+            check_calls(&place.gauge)?;
+            return Ok((audited.into_party(), counters));
+        };
+        let witness: Box<dyn Witness> = Box::new(journal.clone());
+        let mut audited = Audited::new(make(), &place.config, Some(witness));
+        let sys = Recorder::new(sys, journal.clone());
+        let driven = catch_unwind(AssertUnwindSafe(|| outside.turn_until_stopped(sys, &place, &mut audited)));
+        match driven {
+            Ok(Ok(counters)) => {
+                journal.end(End::Stopped);
+                check_calls(&place.gauge)?;
+                Ok((audited.into_party(), counters))
+            }
+            Ok(Err(breach)) => Err(breach),
+            Err(payload) => {
+                journal.end(End::Panic { message: panic_message(&*payload) });
+                resume_unwind(payload)
             }
         }
     })?;
     match is_ready.recv() {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop }),
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, thread, stop, gauge }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
@@ -131,44 +142,44 @@ where
 struct Outside {
     stop: Arc<StopRequest>,
     ready: mpsc::Sender<Result<(Sender<Numbered>, SocketAddr), Errno>>,
-    tell_done: mpsc::Sender<()>,
 }
 
 impl Outside {
     fn turn_until_stopped<S: Syscalls, P: Party>(
         &self,
         sys: S,
-        role: Role,
-        config: &Config,
+        place: &Place,
         audited: &mut Audited<P>,
-        journal: Option<&Journal>,
     ) -> Result<Counters, Breach> {
-        let mut driven = match Driven::open(sys, config, role, audited) {
+        let Place { role, config, gauge, journal, .. } = place;
+        let mut driven = match Driven::open(sys, config, *role, audited) {
             Ok(driven) => driven,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
                 return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
             }
         };
+        let mut needle = Needle::new(Arc::clone(gauge), &driven);
         // The other side waits for this.
         let _ = self.ready.send(Ok((driven.sender(), driven.address())));
-        let mut told = false;
         driven.begin();
         loop {
-            if driven.is_finished() && !told {
-                told = true;
-                let _ = self.tell_done.send(());
-            }
             if let Some(within) = self.stop.take() {
                 if let Some(journal) = journal {
                     journal.stop(within);
                 }
                 driven.stop(within);
             }
-            match driven.turn() {
-                Ok(Turn::Stopped) => return Ok(*driven.counters()),
+            let turn =
+                driven.turn().and_then(|turn| check_descriptors(&mut needle, &mut driven).map(|()| turn));
+            match turn {
                 Ok(Turn::Ran | Turn::Parked) => {}
+                Ok(Turn::Stopped) => {
+                    needle.end(&mut driven);
+                    return Ok(*driven.counters());
+                }
                 Err(breach) => {
+                    needle.end(&mut driven);
                     // Before the loop is dropped, which makes calls of its own.
                     if let Some(journal) = journal {
                         let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
@@ -178,6 +189,36 @@ impl Outside {
                 }
             }
         }
+    }
+}
+
+fn check_descriptors<S: Syscalls, P: Party>(
+    needle: &mut Needle,
+    driven: &mut Driven<'_, S, P>,
+) -> Result<(), Breach> {
+    let leaked = needle.follow(driven);
+    if leaked <= 0 {
+        return Ok(());
+    }
+    let live = driven.live();
+    let details =
+        format!("{leaked} descriptors are open beside those of {live} connections and the loop's own");
+    Err(Breach::new("descriptor-leak", details))
+}
+
+/// A loop that has ended leaves no descriptor behind, and has never used one that was not its own.
+fn check_calls(gauge: &Gauge) -> Result<(), Breach> {
+    let open = gauge.ledger.open();
+    if open != 0 {
+        let details = format!("the loop has ended, and {open} of its descriptors are still open");
+        return Err(Breach::new("descriptor-leak", details));
+    }
+    match gauge.ledger.errors().find(|(name, _)| IMPOSSIBLE_ERRORS.contains(name)) {
+        Some((name, count)) => {
+            let details = format!("{count} calls answered {name}, which says that the loop itself is wrong");
+            Err(Breach::new("impossible-event", details))
+        }
+        None => Ok(()),
     }
 }
 

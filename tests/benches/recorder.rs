@@ -53,7 +53,7 @@ fn round(messages: u64, message_bytes: u64, recorded: bool) -> (f64, f64) {
         congestion: Some(Congestion::Cubic),
         bytes_max: u64::MAX,
         finish_within: Duration::from_secs(600),
-        ..Wanted::plain(Plan { workload: WorkloadKind::Echo, seed: 0 })
+        ..Wanted::plain(Plan { workload: WorkloadKind::Echo, seed: 0, load: None })
     };
     let before = processor_ticks().expect("a Linux");
     let done = record_plan(&wanted, Echo::of_loops(vec![vec![stream; CONNECTIONS]]));

@@ -392,7 +392,7 @@ impl PlanUse for Real<'_> {
         services.reverse();
         let producers: Vec<JoinHandle<()>> = (0..plan.producers())
             .map(|index| {
-                let mut producer = plan.producer(index, services[0].sender.clone());
+                let mut producer = plan.producer(index, services[plan.fed_by(index)].sender.clone());
                 let work = move || {
                     while let Some(pause_ns) = producer.step() {
                         thread::park_timeout(Duration::from_nanos(pause_ns));

@@ -4,13 +4,14 @@ use reactor::Config;
 use sim::WorkloadKind;
 use sim::frame::FileError;
 use sim::recording::{Entry, LoopEnd, Options, Plan, Recording, Replay, replay};
+use sim::workload::Load;
 use tests::fuzz::{RealRecording, Target};
 use tests::real_episode::{Flaw, Recorded, Wanted, record};
 
 const EVERYTHING: Options = Options { until: None, parties: true };
 
 fn plan(workload: WorkloadKind, seed: u64) -> Plan {
-    Plan { workload, seed }
+    Plan { workload, seed, load: None }
 }
 
 fn again(recording: &Recording) -> Replay {
@@ -62,6 +63,21 @@ fn an_episode_of_echo_plays_back_call_by_call() {
 #[test]
 fn an_episode_of_wake_plays_back_call_by_call() {
     passes_and_plays_back_the_same(WorkloadKind::Wake, 0..6);
+}
+
+#[test]
+fn an_episode_under_load_plays_back_and_its_file_says_which_load() {
+    for workload in WorkloadKind::ALL {
+        for rate_per_s in [None, Some(500)] {
+            let load = Load { connections: 5, rate_per_s, duration_ns: 150_000_000 };
+            let plan = Plan { load: Some(load), ..plan(workload, 3) };
+            let recorded = record(&Wanted::plain(plan));
+            assert_eq!(recorded.recording.failure(), None, "{plan:?}");
+            plays_back_the_same(&recorded);
+            let file = recorded.recording.to_bytes();
+            assert_eq!(Recording::from_bytes(&file).expect("it is whole").plan, plan);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use reactor::sys::Errno;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Context, Handler, Origin, Token};
 
+use crate::workload::load::OVER;
 use crate::workload::{Breach, Numbered, Party, Tally};
 
 /// See the module.
@@ -15,6 +16,7 @@ pub struct Caller {
     service: SocketAddr,
     pings: u64,
     gap_ns: u64,
+    patience: Duration,
     token: Option<Token>,
     finished: bool,
     gave_up: bool,
@@ -22,7 +24,7 @@ pub struct Caller {
     tally: Tally,
 }
 
-/// How long a caller waits to be hung up on.
+/// How long a caller waits to be hung up on, beyond the time that it means to ping.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 mod tag {
@@ -31,12 +33,13 @@ mod tag {
 }
 
 impl Caller {
-    /// Pings `pings` times, `gap_ns` apart.
-    pub fn new(service: SocketAddr, pings: u64, gap_ns: u64) -> Caller {
+    /// Pings `pings` times, `gap_ns` apart. Patience counts from the opening, and is longer by `longer`.
+    pub fn new(service: SocketAddr, pings: u64, gap_ns: u64, longer: Duration) -> Caller {
         Caller {
             service,
             pings,
             gap_ns,
+            patience: PATIENCE.saturating_add(longer),
             token: None,
             finished: false,
             gave_up: false,
@@ -76,7 +79,7 @@ impl Handler for Caller {
     fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, _: Origin) {
         self.tally.connected += 1;
         self.token = Some(token);
-        ctx.arm_timer(PATIENCE, tag::PATIENCE);
+        ctx.arm_timer(self.patience, tag::PATIENCE);
         self.ping(ctx);
     }
 
@@ -93,6 +96,12 @@ impl Handler for Caller {
         self.tally.closed += 1;
         self.token = None;
         self.finished = true;
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, message: Numbered) {
+        if message == OVER {
+            self.pings = 0;
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {

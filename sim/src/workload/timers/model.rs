@@ -1,6 +1,6 @@
 //! What timers owe, kept the simple way: an ordered map of deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use reactor::time::Instant;
 use reactor::timer::TimerToken;
@@ -25,10 +25,16 @@ struct Entry {
     state: State,
 }
 
+/// Under load, dead timers that are remembered: so many that one that is touched again is still known.
+const REMEMBERED_TIMERS: usize = 4096;
+
 /// Every timer that the workload armed, by number.
 #[derive(Debug)]
 pub struct Model {
-    entries: Vec<Entry>,
+    entries: BTreeMap<u64, Entry>,
+    next_number: u64,
+    /// Under load: the dead ones that are remembered, in the order in which they ended.
+    dead: Option<VecDeque<u64>>,
     /// Those that are armed, by (deadline, order).
     armed: BTreeMap<(Instant, u64), u64>,
     next_order: u64,
@@ -42,7 +48,9 @@ impl Model {
     /// An empty model of a wheel with this tick.
     pub fn new(tick_ns: u64) -> Model {
         Model {
-            entries: Vec::new(),
+            entries: BTreeMap::new(),
+            next_number: 0,
+            dead: None,
             armed: BTreeMap::new(),
             next_order: 0,
             tick_ns,
@@ -52,9 +60,35 @@ impl Model {
         }
     }
 
+    /// From now on forgets timers that ended long ago.
+    pub fn forget_the_dead(&mut self) {
+        self.dead = Some(VecDeque::new());
+    }
+
     /// The number of the timer that is armed next.
     pub fn next_number(&self) -> u64 {
-        self.entries.len() as u64
+        self.next_number
+    }
+
+    /// A timer that is remembered.
+    fn entry(&self, number: u64) -> Option<Entry> {
+        self.entries.get(&number).copied()
+    }
+
+    fn set(&mut self, number: u64, entry: Entry) {
+        self.entries.insert(number, entry);
+    }
+
+    /// A timer has fired or was cancelled.
+    fn end(&mut self, number: u64, entry: Entry, state: State) {
+        self.set(number, Entry { state, ..entry });
+        let Some(dead) = &mut self.dead else { return };
+        dead.push_back(number);
+        if dead.len() > REMEMBERED_TIMERS
+            && let Some(number) = dead.pop_front()
+        {
+            self.entries.remove(&number);
+        }
     }
 
     /// The first breach.
@@ -85,13 +119,14 @@ impl Model {
     pub fn armed(&mut self, timer: TimerToken, deadline: Instant, now: Instant) {
         let (number, order) = (self.next_number(), self.next_order);
         self.next_order += 1;
-        self.entries.push(Entry { timer, deadline, order, armed_at: now, state: State::Armed });
+        self.next_number += 1;
+        self.set(number, Entry { timer, deadline, order, armed_at: now, state: State::Armed });
         self.armed.insert((deadline, order), number);
     }
 
     /// A cancel answered `was_armed`.
     pub fn cancelled(&mut self, number: u64, was_armed: bool) {
-        let entry = self.entries[number as usize];
+        let Some(entry) = self.entry(number) else { return };
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!(
                 "cancelling timer {number}, which is {:?}, answered {was_armed}",
@@ -100,14 +135,14 @@ impl Model {
         }
         if entry.state == State::Armed {
             self.armed.remove(&(entry.deadline, entry.order));
-            self.entries[number as usize].state = State::Cancelled;
+            self.end(number, entry, State::Cancelled);
             self.cancelled += 1;
         }
     }
 
     /// A move to `deadline` answered `was_armed`.
     pub fn moved(&mut self, number: u64, deadline: Instant, now: Instant, was_armed: bool) {
-        let entry = self.entries[number as usize];
+        let Some(entry) = self.entry(number) else { return };
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!("moving timer {number}, which is {:?}, answered {was_armed}", entry.state));
         }
@@ -115,15 +150,15 @@ impl Model {
             self.armed.remove(&(entry.deadline, entry.order));
             let order = self.next_order;
             self.next_order += 1;
-            self.entries[number as usize] = Entry { deadline, order, armed_at: now, ..entry };
+            self.set(number, Entry { deadline, order, armed_at: now, ..entry });
             self.armed.insert((deadline, order), number);
         }
     }
 
     /// A timer fired. Answers its deadline if it had one.
     pub fn fired(&mut self, number: u64, timer: TimerToken, now: Instant) -> Option<Instant> {
-        let Some(&entry) = self.entries.get(number as usize) else {
-            self.violated(format!("timer {number} fired, which was never armed"));
+        let Some(entry) = self.entry(number) else {
+            self.violated(format!("timer {number} fired, which was never armed or ended long ago"));
             return None;
         };
         if entry.state != State::Armed {
@@ -139,18 +174,15 @@ impl Model {
         }
         // One with an earlier deadline may only come behind if this one had already been collected when it was armed.
         let key = (entry.deadline, entry.order);
-        let overtaken = self
-            .armed
-            .range(..key)
-            .find(|&(_, &other)| self.entries[other as usize].armed_at < entry.deadline);
-        if let Some((_, &other)) = overtaken {
-            let before_ns = entry.deadline.saturating_ns_since(self.entries[other as usize].deadline);
+        let mut earlier = self.armed.range(..key).filter_map(|(_, &other)| Some((other, self.entry(other)?)));
+        if let Some((other, overtaken)) = earlier.find(|(_, other)| other.armed_at < entry.deadline) {
+            let before_ns = entry.deadline.saturating_ns_since(overtaken.deadline);
             self.violated(format!(
                 "timer {number} fired before timer {other}, which was due {before_ns} ns earlier"
             ));
         }
         self.armed.remove(&key);
-        self.entries[number as usize].state = State::Fired;
+        self.end(number, entry, State::Fired);
         self.fired += 1;
         Some(entry.deadline)
     }
@@ -162,7 +194,7 @@ impl Model {
 
     fn first_entry(&self) -> Option<(u64, Entry)> {
         let (_, &number) = self.armed.first_key_value()?;
-        let entry = self.entries[number as usize];
+        let entry = self.entry(number)?;
         (entry.deadline != Instant::FAR_FUTURE).then_some((number, entry))
     }
 
@@ -178,19 +210,19 @@ impl Model {
 
     /// The timer that was armed `back` before the next, dead or not.
     pub fn back(&self, back: usize) -> Option<(u64, TimerToken)> {
-        let number = self.entries.len().checked_sub(back)?;
-        Some((number as u64, self.entries[number].timer))
+        let number = self.next_number().checked_sub(back as u64)?;
+        Some((number, self.entry(number)?.timer))
     }
 
     /// Its deadline.
     pub fn deadline_of(&self, back: usize) -> Option<Instant> {
         let (number, _) = self.back(back)?;
-        Some(self.entries[number as usize].deadline)
+        Some(self.entry(number)?.deadline)
     }
 
     /// The token of an armed timer.
     pub fn token_of(&self, number: u64) -> Option<TimerToken> {
-        let entry = self.entries.get(number as usize)?;
+        let entry = self.entry(number)?;
         (entry.state == State::Armed).then_some(entry.timer)
     }
 

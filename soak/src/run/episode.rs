@@ -1,0 +1,473 @@
+//! One episode: a fresh service with fresh clients over loopback, their oracles, and the verdict when all have ended.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+#[cfg(all(target_os = "linux", feature = "libkqueue"))]
+use reactor::sys::LibkqueueSystem;
+use reactor::sys::{Errno, Family, Fd, Syscalls, System};
+use reactor::{Config, Counters};
+use sim::decision::seed::Seed;
+use sim::member::{Role, STOP_WITHIN};
+use sim::recording::{self, Journal, Plan, PlanUse};
+use sim::workload::load::OVER;
+use sim::workload::{Breach, Load, Party, Workload, WorkloadKind};
+
+use super::options::Plant;
+use super::roster::Roster;
+use crate::Failure;
+use crate::episode_record::{EpisodeRecord, Recordings};
+use crate::machine::Stopwatch;
+use crate::member::{Member, Place, panic_message, panicked, spawn, start};
+use crate::poller::Backend;
+
+/// An episode that lasts so much longer than its load will not end, however busy it is.
+const LIMIT_BEYOND_LOAD: Duration = Duration::from_secs(120);
+
+/// Longer than a loop that was told to stop may need, with its connections given up and its structure looked at.
+const STOPPED_AFTER: Duration = Duration::from_secs(3 * STOP_WITHIN.as_secs());
+
+/// What makes an episode, and where it shows what it does.
+#[derive(Clone)]
+pub(super) struct Episode {
+    pub(super) workload: WorkloadKind,
+    /// Its number in the run; `None` for the one that lives as long as the run.
+    pub(super) index: Option<u64>,
+    /// What its plan is drawn from.
+    pub(super) seed: u64,
+    /// `None` for a plan as the simulator draws it.
+    pub(super) load: Option<Load>,
+    pub(super) backend: Backend,
+    pub(super) clock_shift_ns: u64,
+    pub(super) roster: Arc<Roster>,
+    /// Set when the run is to end at once.
+    pub(super) cut: Arc<AtomicBool>,
+    /// Set together with `cut` when something owed did not come.
+    pub(super) stalled: Arc<AtomicBool>,
+    /// Where recordings are kept, and how many bytes one may have.
+    pub(super) recordings: Option<(Arc<Recordings>, u64)>,
+    /// For tests.
+    pub(super) plant: Option<Plant>,
+}
+
+/// What was wrong with an episode, and how to have the same one again.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// What its plan was made of; null where there is no single episode to blame.
+    pub(super) recipe: serde_json::Value,
+}
+
+/// How an episode ended, if nothing was wrong.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// All was judged.
+    Judged,
+    /// The run ended first: nobody judges half a story.
+    Cut,
+}
+
+impl Episode {
+    /// Its name in reports.
+    pub(super) fn name(&self) -> String {
+        match self.index {
+            Some(index) => format!("{} episode {index}", self.workload),
+            None => format!("{}, long-lived", self.workload),
+        }
+    }
+
+    /// What says how to have the same plan again.
+    fn recipe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "workload": self.workload.name(),
+            "episode": self.index,
+            "plan_seed": Seed(self.seed).to_string(),
+            "load": self.load.map(|load| serde_json::json!({
+                "connections": load.connections,
+                "rate_per_s": load.rate_per_s,
+                "duration_ns": load.duration_ns,
+            })),
+            "poller": self.backend.poller().name(),
+            "clock_shift_ns": self.clock_shift_ns,
+        })
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What was wrong, with the episode's name.
+    pub(super) fn run(&self) -> Result<Ended, Broken> {
+        let plan = Plan { workload: self.workload, seed: self.seed, load: self.load };
+        let stage =
+            || Failure::Usage(format!("{} is a stage of a test: only that test runs it", self.workload));
+        let ended = plan.draw(Play { episode: self, plan }).unwrap_or_else(|| Err(stage()));
+        if ended == Ok(Ended::Judged) {
+            self.roster.episode_ended(self.workload);
+        }
+        let place = format!("{}, whose plan has the seed {}", self.name(), Seed(self.seed));
+        ended.map_err(|failure| Broken { failure: failure.in_place(&place), recipe: self.recipe() })
+    }
+
+    fn play<S, W>(&self, drawn: Plan, plan: &Arc<W>) -> Result<Ended, Failure>
+    where
+        S: Syscalls + Default + 'static,
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + 'static,
+        W::Client: Send + 'static,
+    {
+        let (_reserved, nobody) = reserve_port()?;
+        let config = Config::default();
+        let record = self.recordings.as_ref().map(|&(_, bytes_max)| {
+            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max)
+        });
+        let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
+        let seen = record.as_ref();
+        let begun = self.begin::<S, W>(plan, nobody, seen, &mut cast);
+        let result = match begun.and_then(|()| self.wait(&cast, seen)) {
+            Ok(Ended::Judged) => self.judge(plan.as_ref(), cast, seen),
+            Ok(Ended::Cut) => {
+                self.dismiss(cast, seen);
+                Ok(Ended::Cut)
+            }
+            Err(failure) => {
+                // Whose own end says more than that the others wait for it?
+                let own = self.dismiss(cast, seen);
+                Err(own.unwrap_or(failure))
+            }
+        };
+        let (Some(record), Some((recordings, _))) = (record, &self.recordings) else { return result };
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if stalled {
+            record.set_late();
+            blame(Some(&record), &Breach::new("liveness", "something owed did not come".to_owned()), None);
+        }
+        let is_wrong = matches!(result, Err(Failure::Invariant(_) | Failure::Liveness(_)));
+        let whole = is_wrong || stalled || result == Ok(Ended::Judged);
+        recordings.keep(self.index.unwrap_or(u64::MAX), record.finish(whole));
+        match result {
+            Err(failure) if is_wrong => Err(failure.recorded(&recordings.write())),
+            other => other,
+        }
+    }
+
+    fn place(&self, role: Role, index: usize, config: Config, journal: Option<Journal>) -> Place {
+        let name = format!("{} with plan {}, {} {index}", self.name(), Seed(self.seed), role.name());
+        let gauge = self.roster.enter(self.workload, role, name);
+        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, journal }
+    }
+
+    fn begin<S, W>(
+        &self,
+        plan: &Arc<W>,
+        nobody: SocketAddr,
+        record: Option<&EpisodeRecord>,
+        cast: &mut Cast<W>,
+    ) -> Result<(), Failure>
+    where
+        S: Syscalls + Default + 'static,
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + 'static,
+        W::Client: Send + 'static,
+    {
+        let config = Config::default();
+        // The first service may pass everything on to the later ones, so those begin first.
+        let mut addresses = vec![nobody; plan.services()];
+        for index in (0..plan.services()).rev() {
+            let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
+            let journal = record.map(|record| record.journal(Role::Service, index, &known));
+            let place = self.place(Role::Service, index, config.clone(), journal);
+            let gauge = Arc::clone(&place.gauge);
+            let member = start::<S, _>(place, move || plan.service(index, &known, &limits))
+                .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
+            addresses[index] = member.address;
+            cast.services.insert(0, member);
+        }
+        for index in 0..plan.producers() {
+            let sender = cast.services[plan.fed_by(index)].sender.clone();
+            let (plan, cut) = (Arc::clone(plan), Arc::clone(&self.cut));
+            let stalls = self.plant == Some(Plant::Stall);
+            cast.producers.push(spawn("producer", move || {
+                let mut producer = plan.producer(index, sender);
+                let mut steps = 0u64;
+                while let Some(pause_ns) = producer.step() {
+                    steps += 1;
+                    if cut.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if stalls && steps > 200 {
+                        pause(Duration::from_millis(50));
+                        continue_until(&cut);
+                        return;
+                    }
+                    pause(Duration::from_nanos(pause_ns));
+                }
+            })?);
+        }
+        for index in 0..plan.clients() {
+            let (plan, addresses) = (Arc::clone(plan), addresses.clone());
+            let journal = record.map(|record| record.journal(Role::Client, index, &addresses));
+            let place = self.place(Role::Client, index, config.clone(), journal);
+            let gauge = Arc::clone(&place.gauge);
+            let member = start::<S, _>(place, move || plan.client(index, &addresses, nobody))
+                .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
+            cast.clients.push(member);
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody owes or awaits anything.
+    fn wait<W: Workload>(&self, cast: &Cast<W>, record: Option<&EpisodeRecord>) -> Result<Ended, Failure> {
+        let (watch, mut is_hurried) = (Stopwatch::start(), false);
+        let load_ns = self.load.map_or(0, |load| load.duration_ns);
+        let limit_ns = load_ns.saturating_add(LIMIT_BEYOND_LOAD.as_nanos() as u64);
+        loop {
+            if self.cut.load(Ordering::Relaxed) {
+                return Ok(Ended::Cut);
+            }
+            let clients =
+                cast.clients.iter().map(|member| (member.gauge.is_finished(), member.thread.is_finished()));
+            let services =
+                cast.services.iter().map(|member| (member.gauge.is_finished(), member.thread.is_finished()));
+            let (mut all_finished, mut any_died) = (true, false);
+            for (finished, ended) in clients.clone() {
+                // A client that has finished ends by itself.
+                all_finished &= finished && ended;
+                any_died |= ended && !finished;
+            }
+            for (finished, ended) in services {
+                all_finished &= finished;
+                any_died |= ended;
+            }
+            all_finished &= cast.producers.iter().all(JoinHandle::is_finished);
+            if any_died {
+                return Err(Failure::Liveness("a loop ended before its time".to_owned()));
+            }
+            if all_finished {
+                return Ok(Ended::Judged);
+            }
+            if record.is_some_and(EpisodeRecord::is_full) && !is_hurried {
+                // What comes after the bound cannot be replayed: the load ends, and what has begun is still judged.
+                is_hurried = true;
+                let clients = cast.clients.iter().map(|member| &member.sender);
+                for sender in clients.chain(cast.services.iter().map(|member| &member.sender)) {
+                    // A full mailbox belongs to a loop whose end comes by its own timer.
+                    let _ = sender.send(OVER);
+                }
+            }
+            if watch.ns() > limit_ns {
+                if let Some(record) = record {
+                    record.set_late();
+                }
+                let gauges = cast.gauges();
+                gauges.iter().for_each(|gauge| gauge.ask());
+                pause(Duration::from_millis(100));
+                let dumps: Vec<String> =
+                    gauges.iter().filter(|gauge| !gauge.is_finished()).map(|gauge| gauge.dump()).collect();
+                let seconds = LIMIT_BEYOND_LOAD.as_secs();
+                let details = format!("the episode does not end, {seconds} s after its load");
+                blame(record, &Breach::new("liveness", details.clone()), None);
+                return Err(Failure::Liveness(format!("{details}\n{}", dumps.join("\n"))));
+            }
+            pause(Duration::from_millis(20));
+        }
+    }
+
+    fn judge<W: Workload>(
+        &self,
+        plan: &W,
+        cast: Cast<W>,
+        record: Option<&EpisodeRecord>,
+    ) -> Result<Ended, Failure> {
+        let Cast { services, clients, producers } = cast;
+        // Clients first, to their end: a service that stops earlier cuts their last bytes short.
+        let clients = self.finish(Role::Client, clients, record);
+        services.iter().for_each(|service| service.stop(STOP_WITHIN));
+        let services = self.finish(Role::Service, services, record);
+        for producer in producers {
+            producer.join().map_err(|_| panicked("a producer"))?;
+        }
+        let (services, clients) = (services?, clients?);
+        let lost_at_accept =
+            services.iter().any(|(_, counters)| counters.shed > 0 || counters.accept_errors > 0);
+        let service_parties: Vec<&W::Service> = services.iter().map(|(party, _)| party).collect();
+        let client_parties: Vec<&W::Client> = clients.iter().map(|(party, _)| party).collect();
+        plan.judge(&service_parties, &client_parties, lost_at_accept).map_err(|breach| {
+            blame(record, &breach, None);
+            Failure::Invariant(breach.to_string())
+        })?;
+        Ok(Ended::Judged)
+    }
+
+    /// Waits for loops to end; all of them, also when one of them is broken.
+    fn finish<P: Party>(
+        &self,
+        role: Role,
+        members: Vec<Member<P>>,
+        record: Option<&EpisodeRecord>,
+    ) -> Result<Vec<(P, Counters)>, Failure> {
+        let mut finished = Ok(Vec::new());
+        for (index, member) in members.into_iter().enumerate() {
+            let result = self.join(role, index, member);
+            match (&mut finished, result) {
+                (Ok(list), Ok(end)) => list.push(end),
+                (Ok(_), Err((failure, breach))) => {
+                    blame(record, &breach, Some(format!("{} {index}", role.name())));
+                    finished = Err(failure);
+                }
+                (Err(_), _) => {}
+            }
+        }
+        finished
+    }
+
+    /// Waits for a loop that was told to stop.
+    fn join<P>(
+        &self,
+        role: Role,
+        index: usize,
+        member: Member<P>,
+    ) -> Result<(P, Counters), (Failure, Breach)> {
+        if !member.ends_within(STOPPED_AFTER) {
+            // Nobody can join it: it sleeps, or turns in circles. What is recorded of it ends here.
+            let details =
+                format!("{} {index} did not stop when it was told to\n{}", role.name(), member.gauge.dump());
+            let breach = Breach::new("liveness", details);
+            return Err((Failure::Liveness(breach.to_string()), breach));
+        }
+        let joined = member.thread.join();
+        self.roster.leave(self.workload, &member.gauge);
+        match joined {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(breach)) => Err((Failure::Invariant(breach.to_string()), breach)),
+            Err(payload) => {
+                let breach = Breach::new("panic", panic_message(&*payload));
+                let text = format!("panic: {} {index} panicked: {}", role.name(), breach.details);
+                Err((Failure::Invariant(text), breach))
+            }
+        }
+    }
+
+    /// Sends everybody home in the middle. What is broken by that counts for nothing; what was broken before is answered.
+    fn dismiss<W: Workload>(&self, cast: Cast<W>, record: Option<&EpisodeRecord>) -> Option<Failure> {
+        let Cast { services, clients, producers } = cast;
+        let died_before: Vec<bool> = clients
+            .iter()
+            .map(|member| member.thread.is_finished() && !member.gauge.is_finished())
+            .chain(services.iter().map(|member| member.thread.is_finished()))
+            .collect();
+        clients.iter().for_each(|client| client.stop(Duration::ZERO));
+        services.iter().for_each(|service| service.stop(Duration::ZERO));
+        let mut ends = Vec::new();
+        for (index, member) in clients.into_iter().enumerate() {
+            ends.push((Role::Client, index, self.join(Role::Client, index, member).err()));
+        }
+        for (index, member) in services.into_iter().enumerate() {
+            ends.push((Role::Service, index, self.join(Role::Service, index, member).err()));
+        }
+        // Whoever waits for somebody who is gone is told so by the cut, or by a mailbox that is closed.
+        self.cut_producers(producers);
+        let mut own = ends.into_iter().zip(died_before).filter(|(_, before)| *before);
+        own.find_map(|((role, index, end), _)| {
+            let (failure, breach) = end?;
+            blame(record, &breach, Some(format!("{} {index}", role.name())));
+            Some(failure)
+        })
+    }
+
+    fn cut_producers(&self, producers: Vec<JoinHandle<()>>) {
+        // Another episode may go on: only a run that has failed, or is to end, dismisses anybody.
+        self.cut.store(true, Ordering::Relaxed);
+        for producer in producers {
+            let _ = producer.join();
+        }
+    }
+}
+
+/// An episode and what its plan is drawn from.
+struct Play<'a> {
+    episode: &'a Episode,
+    plan: Plan,
+}
+
+impl PlanUse for Play<'_> {
+    type Output = Result<Ended, Failure>;
+
+    fn with<W>(self, plan: W) -> Result<Ended, Failure>
+    where
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + Debug + 'static,
+        W::Client: Send + Debug + 'static,
+    {
+        let Play { episode, plan: drawn } = self;
+        match episode.backend {
+            Backend::Own(_) => episode.play::<System, W>(drawn, &Arc::new(plan)),
+            #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+            Backend::Libkqueue => episode.play::<LibkqueueSystem, W>(drawn, &Arc::new(plan)),
+        }
+    }
+}
+
+/// Writes into the record what was wrong, and which loop saw it.
+fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String>) {
+    if let Some(record) = record {
+        let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
+        record.blame(recording::Failure { invariant, details, culprit });
+    }
+}
+
+/// Everybody of an episode.
+struct Cast<W: Workload> {
+    services: Vec<Member<W::Service>>,
+    clients: Vec<Member<W::Client>>,
+    producers: Vec<JoinHandle<()>>,
+}
+
+impl<W: Workload> Cast<W> {
+    fn gauges(&self) -> Vec<Arc<crate::gauge::Gauge>> {
+        let clients = self.clients.iter().map(|member| &member.gauge);
+        clients.chain(self.services.iter().map(|member| &member.gauge)).map(Arc::clone).collect()
+    }
+}
+
+/// A port that is taken, and at which nobody listens.
+fn reserve_port() -> Result<(ReservedPort, SocketAddr), Failure> {
+    let refused = |error: Errno| Failure::Machine(format!("a port for nobody: {error}"));
+    let mut sys = System::new();
+    let fd = sys.socket(Family::V4).map_err(refused)?;
+    let reserved = ReservedPort { fd };
+    sys.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).map_err(refused)?;
+    let address = sys.getsockname(fd).map_err(refused)?;
+    Ok((reserved, address))
+}
+
+struct ReservedPort {
+    fd: Fd,
+}
+
+impl Drop for ReservedPort {
+    fn drop(&mut self) {
+        let _ = System::new().close(self.fd);
+    }
+}
+
+fn continue_until(cut: &AtomicBool) {
+    while !cut.load(Ordering::Relaxed) {
+        pause(Duration::from_millis(20));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a producer on real sockets is a real thread, and paces itself"
+)]
+pub(super) fn pause(duration: Duration) {
+    if duration.is_zero() {
+        thread::yield_now();
+    } else {
+        thread::sleep(duration);
+    }
+}
