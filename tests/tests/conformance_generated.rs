@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sim::conform::campaign::Campaign;
 use sim::conform::self_test::find_drift;
@@ -14,12 +15,19 @@ use sim::{Decisions, Drift, WorldOptions};
 /// How often the live kernel must answer the same before it is believed.
 const REPETITIONS: usize = 2;
 
+/// One test at a time: the live kernel's descriptors are the whole process's.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn reference() -> Reference<Live> {
     Reference::new(Live::new().expect("a live kernel"), REPETITIONS).expect("descriptors")
 }
 
 #[test]
 fn conformance_of_generated_scripts_on_both_kernels() {
+    let _alone = alone();
     let campaign = Campaign { seed: 0, runs: 400, differences_max: 5, options: WorldOptions::default() };
     let report = campaign.run(&mut reference(), &AtomicBool::new(false), |_| true);
     for (signature, found) in &report.found {
@@ -34,6 +42,7 @@ fn conformance_of_generated_scripts_on_both_kernels() {
 /// The drifts that `sim conform --drift all` finds within a second or so; it plants the others too.
 #[test]
 fn conformance_finds_drifts_of_the_simulated_kernel() {
+    let _alone = alone();
     let patient = [Drift::EndOutOfBand, Drift::EmptyEarly];
     let mut reference = reference();
     for &drift in Drift::ALL.iter().filter(|drift| !patient.contains(drift)) {
