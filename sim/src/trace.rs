@@ -200,7 +200,8 @@ impl fmt::Display for CallWords<'_> {
             CallKind::Sendmsg => write!(f, "{name}(fd{fd}, {first} bytes in {second} segments)")?,
             CallKind::Listen => write!(f, "{name}(fd{fd}, backlog {first})")?,
             CallKind::EpollCtl => {
-                let operation = ["ADD", "MOD", "DEL"][(first & 3) as usize];
+                // A file that anybody may have made can say a fourth.
+                let operation = ["ADD", "MOD", "DEL", "?"][(first & 3) as usize];
                 let mask = reactor::sys::EpollMask::from_bits_retain((first >> 32) as u32);
                 write!(
                     f,

@@ -163,6 +163,8 @@ impl Outside {
         // The other side waits for this.
         let _ = self.ready.send(Ok((driven.sender(), driven.address())));
         driven.begin();
+        // A party may be owed nothing from the beginning: no turn would come to say so.
+        check_descriptors(&mut needle, &mut driven)?;
         loop {
             if let Some(within) = self.stop.take() {
                 if let Some(journal) = journal {
@@ -231,4 +233,36 @@ pub(crate) fn spawn<T: Send + 'static>(
         .name(name.to_owned())
         .spawn(work)
         .map_err(|error| Failure::Machine(format!("thread {name}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reactor::sys::System;
+    use sim::Decisions;
+    use sim::workload::timers::Timers;
+    use sim::workload::{Scale, Workload, WorkloadKind};
+
+    use crate::run::roster::Roster;
+
+    /// The plan of an episode that once waited for its service until the watchdog came.
+    #[test]
+    fn who_is_owed_nothing_from_the_beginning_has_finished_without_a_turn() {
+        let plan = Timers::draw(&mut Decisions::from_seed(0x0bce_c000_4512_8b85), Scale::RealTime);
+        let roster = Roster::new([(WorkloadKind::Timers, Default::default())]);
+        let gauge = roster.enter(WorkloadKind::Timers, Role::Service, "a service".to_owned());
+        let config = Config::default();
+        let (role, clock_shift_ns) = (Role::Service, 0);
+        let place = Place { role, config: config.clone(), gauge, clock_shift_ns, journal: None };
+        let Ok(member) = start::<System, _>(place, move || plan.service(0, &[], &config)) else {
+            panic!("a loop can be made");
+        };
+        let has_finished = (0..10_000).any(|_| {
+            thread::park_timeout(Duration::from_millis(1));
+            member.gauge.is_finished()
+        });
+        member.stop(Duration::ZERO);
+        assert!(member.thread.join().is_ok());
+        assert!(has_finished, "nothing would ever wake it");
+    }
 }

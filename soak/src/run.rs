@@ -10,7 +10,7 @@ mod episode;
 mod options;
 mod quiet;
 mod record;
-mod roster;
+pub(crate) mod roster;
 mod signal;
 mod slope;
 mod watchdog;

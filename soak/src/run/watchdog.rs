@@ -12,8 +12,9 @@ use crate::gauge::Gauge;
 #[derive(Debug)]
 pub(super) struct Watchdog {
     after_ns: u64,
-    /// By the address of its gauge: how far a loop had got when it last got on, and when that was.
-    seen: BTreeMap<usize, (u64, u64)>,
+    /// By the address of its gauge: how far a loop had got when it last got on, and when that was. The gauge is held, or
+    /// a new one could come to lie where it was, and pass for it.
+    seen: BTreeMap<usize, (Arc<Gauge>, u64, u64)>,
 }
 
 impl Watchdog {
@@ -31,11 +32,11 @@ impl Watchdog {
         for gauge in &running {
             let progress = gauge.progress();
             let since_ns = match self.seen.get(&key(gauge)) {
-                Some(&(before, since_ns)) if before == progress && !gauge.is_finished() => since_ns,
+                Some(&(_, before, since_ns)) if before == progress && !gauge.is_finished() => since_ns,
                 _ => now_ns,
             };
             stalled |= now_ns.saturating_sub(since_ns) > self.after_ns;
-            seen.insert(key(gauge), (progress, since_ns));
+            seen.insert(key(gauge), (Arc::clone(gauge), progress, since_ns));
         }
         self.seen = seen;
         if !stalled {
@@ -45,7 +46,7 @@ impl Watchdog {
         running.iter().for_each(|gauge| gauge.ask());
         pause(Duration::from_millis(200));
         let late = |gauge: &&Arc<Gauge>| {
-            let (_, since_ns) = self.seen[&key(gauge)];
+            let (_, _, since_ns) = self.seen[&key(gauge)];
             now_ns.saturating_sub(since_ns) > self.after_ns
         };
         // Those of the same episode that have not stalled say what the others may wait for.
