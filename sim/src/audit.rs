@@ -18,13 +18,18 @@ use crate::workload::{Breach, Numbered, Party};
 /// With more connections than this, nobody looks at all of them after each timer and message.
 const SLOTS_LOOKED_AT_MAX: usize = 64;
 
-/// Says whether the world did something to the connection behind a descriptor.
+/// Says whether the world did something to the connection behind a descriptor, and sees what it hands over.
 pub trait Witness {
     /// Whether it did.
     fn excuses(&self, fd: Fd) -> bool;
 
     /// Bytes that a read would still give.
     fn unread_bytes(&self, fd: Fd) -> u64;
+
+    /// A message of another thread is about to be handled.
+    fn message(&self, message: Numbered) {
+        let _ = message;
+    }
 }
 
 #[derive(Copy, Clone, Debug, Default)]
@@ -367,6 +372,9 @@ impl<P: Party> Handler for Audited<P> {
 
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
         self.calls += 1;
+        if let Some(witness) = &self.witness {
+            witness.message(message);
+        }
         self.party.on_message(ctx, message);
         self.note_closings(ctx);
     }

@@ -7,7 +7,7 @@ use crate::aftermath::counted;
 use crate::decision::Decisions;
 use crate::fault::FaultSwitches;
 use crate::oracle::Oracle;
-use crate::run_log::{RunLog, VERSION};
+use crate::run_log::{FORMAT, RunLog};
 use crate::runner::{Failure, Input, Outcome, RunOptions, run};
 use crate::shrink::{Progress, shrink};
 use crate::stage::StageBuilder;
@@ -205,6 +205,7 @@ impl fmt::Display for FailureBlock<'_> {
         }
         self.paste(f)?;
         let build = crate::run_log::build_name();
-        write!(f, "  build     {build}, format {VERSION}, trace hash {trace_hash:#018x}")
+        let version = FORMAT.version;
+        write!(f, "  build     {build}, format {version}, trace hash {trace_hash:#018x}")
     }
 }

@@ -55,6 +55,7 @@ pub mod decision;
 mod event;
 pub mod explain;
 pub mod fault;
+pub mod frame;
 mod fuzz_input;
 pub mod guard;
 pub mod incident;
@@ -68,6 +69,7 @@ pub mod obligation;
 pub mod oracle;
 #[cfg(feature = "command")]
 pub mod record;
+pub mod recording;
 pub mod regression;
 pub mod run_log;
 pub mod runner;

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reactor::sys::{Errno, Readiness, Syscalls};
+use reactor::time::Instant;
 use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
 
 use crate::audit::Audited;
-use crate::workload::{Breach, Numbered, Party, TurnFacts};
+use crate::workload::{Breach, Measures, Numbered, Party, TurnFacts};
 
 /// How long connections may take to finish when a loop of clients is done.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -104,6 +105,31 @@ impl<'a, S: Syscalls, P: Party> Member<'a, S, P> {
     /// What the loop has counted.
     pub fn counters(&self) -> &Counters {
         self.reactor.counters()
+    }
+
+    /// Live connections and listeners.
+    pub fn live(&self) -> usize {
+        self.reactor.live()
+    }
+
+    /// Timers that are armed or due and have not run, the loop's own included.
+    pub fn timers_pending(&self) -> usize {
+        self.reactor.timers_pending()
+    }
+
+    /// The clock that the loop read last.
+    pub fn now(&mut self) -> Instant {
+        self.reactor.with(|_, ctx| ctx.now())
+    }
+
+    /// Whose loop it is.
+    pub fn party(&self) -> &P {
+        self.reactor.handler().party()
+    }
+
+    /// Lets somebody take what the party has [measured](Party::measures), if it measures anything.
+    pub fn take_measures(&mut self, take: impl FnOnce(&mut Measures)) {
+        self.reactor.with(|audited, _| audited.party_mut().measures().map(take));
     }
 
     /// Whether the party neither owes nor awaits anything, as seen after the last turn.

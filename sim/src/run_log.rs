@@ -1,9 +1,6 @@
 //! A run on disk: what was fixed of it, every decision, every call, and how it ended.
 //!
-//! ```text
-//! sim-log 1                            one line that says what the file is, and which version
-//! frame*                               kind: u8, length: varint, payload, CRC-32 of kind and payload: u32, little-endian
-//! ```
+//! The first line is `sim-log 1`, then come the frames of [`crate::frame`].
 //!
 //! | kind | payload |
 //! |---|---|
@@ -13,18 +10,18 @@
 //! | `K` | up to 512 calls: number, thread, descriptor, arguments, result, times |
 //! | `E` | lines `name value`: trace hash, calls, and what was wrong |
 //!
-//! Numbers are LEB128; steps and times are differences from the one before. A file that was cut off is read up to its last
-//! whole frame, and says so. Whoever reads a file never takes more memory than a small multiple of its size.
+//! Steps and times are differences from the one before. A file that was cut off is read up to its last whole frame, and says
+//! so. Whoever reads a file never takes more memory than a small multiple of its size.
 
 mod decode;
 mod difference;
 mod encode;
-mod varint;
 
 use std::fmt;
 
 use crate::decision::log::ChoiceLog;
 use crate::fault::FaultSwitches;
+use crate::frame::Format;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
 use crate::runner::{Failure, Outcome, RunOptions};
@@ -32,15 +29,11 @@ use crate::trace::{CallRecord, TraceEntry};
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
 
-pub use decode::LogError;
 pub use difference::{Difference, Side};
 pub use encode::framed;
 
-/// The first line of a file, without the version.
-pub const MAGIC: &str = "sim-log";
-
-/// The version that is written, and the newest that is read.
-pub const VERSION: u32 = 1;
+/// What the files begin with.
+pub const FORMAT: Format = Format { magic: "sim-log", version: 1, what: "kept run" };
 
 /// How a kept run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod content;
 pub mod echo;
+pub mod load;
 pub mod stream_plan;
 pub mod timers;
 pub mod wake;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use reactor::time::Instant;
 use reactor::{Config, Context, Handler, Sender, Token};
 
+pub use self::load::{Load, Measures};
 use crate::decision::{Decisions, Domain, Site};
 pub use crate::stage::StageName;
 
@@ -181,6 +183,12 @@ pub trait Party: Handler<Message = Numbered> {
     /// A turn has ended, or the loop has gone to sleep.
     fn after_turn(&mut self, facts: TurnFacts) {
         let _ = facts;
+    }
+
+    /// What it has measured since whoever asked before [cleared](Measures::clear) it; `None` from who measures nothing,
+    /// which is everybody who is not under [load](Load). To be asked often: it grows.
+    fn measures(&mut self) -> Option<&mut Measures> {
+        None
     }
 }
 

@@ -1,6 +1,8 @@
 //! The workloads of `sim` on real sockets, and servers for clients that nobody here wrote.
 
+mod gauge;
 mod hold;
+mod latency;
 mod machine;
 mod member;
 mod night;
@@ -8,19 +10,21 @@ mod poller;
 mod report;
 mod run;
 mod serve;
+mod watched;
 
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 
+use cap::Cap;
 use clap::{Parser, Subcommand};
-use sim::decision::seed::Seed;
-use sim::workload::WorkloadKind;
 
-use poller::Backend;
+/// Counts what is allocated, to the byte: the resident set is far too coarse to show what leaks a little.
+#[global_allocator]
+pub(crate) static ALLOCATOR: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
 
 /// Why a command ended without success.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Failure {
     /// The command line asks for something that does not exist.
     Usage(String),
@@ -30,6 +34,8 @@ pub(crate) enum Failure {
     Invariant(String),
     /// Something that was owed did not come.
     Liveness(String),
+    /// Something keeps growing.
+    Leak(String),
     /// Somebody pressed Ctrl-C.
     Interrupted,
 }
@@ -41,30 +47,49 @@ impl Failure {
             Failure::Usage(text)
             | Failure::Machine(text)
             | Failure::Invariant(text)
-            | Failure::Liveness(text) => text,
+            | Failure::Liveness(text)
+            | Failure::Leak(text) => text,
             Failure::Interrupted => "interrupted",
         }
     }
 
-    /// The same, with the episode in which it happened.
-    pub(crate) fn in_episode(self, episode: u64, seed: Seed) -> Failure {
-        let place = |text: String| format!("{text}\n  in episode {episode}, whose plan has the seed {seed}");
+    /// The name of its kind.
+    pub(crate) const fn class(&self) -> &'static str {
         match self {
-            Failure::Invariant(text) => Failure::Invariant(place(text)),
-            Failure::Liveness(text) => Failure::Liveness(place(text)),
+            Failure::Usage(_) => "usage",
+            Failure::Machine(_) => "machine",
+            Failure::Invariant(_) => "invariant",
+            Failure::Liveness(_) => "liveness",
+            Failure::Leak(_) => "leak",
+            Failure::Interrupted => "interrupted",
+        }
+    }
+
+    /// The same, with the place where it happened.
+    pub(crate) fn in_place(self, place: &str) -> Failure {
+        let with = |text: String| format!("{text}\n  in {place}");
+        match self {
+            Failure::Invariant(text) => Failure::Invariant(with(text)),
+            Failure::Liveness(text) => Failure::Liveness(with(text)),
             other => other,
+        }
+    }
+
+    /// What the process ends with.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Invariant(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Liveness(_) => 3,
+            Failure::Leak(_) => 4,
+            Failure::Machine(_) => 7,
+            Failure::Interrupted => 130,
         }
     }
 
     fn report(&self) -> ExitCode {
         eprintln!("soak: {}", self.text());
-        ExitCode::from(match self {
-            Failure::Usage(_) => 2,
-            Failure::Machine(_) => 7,
-            Failure::Invariant(_) => 1,
-            Failure::Liveness(_) => 3,
-            Failure::Interrupted => 130,
-        })
+        ExitCode::from(self.exit_code())
     }
 }
 
@@ -89,7 +114,7 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
         soak run --workload echo --seconds 60       clients, service and oracles over loopback\n  \
         soak night --hours 8 --out DIR              all of it; soak/overnight.sh builds what it needs first\n  \
         soak report DIR                             DIR/report.html: latency, throughput, memory over the hours\n\n\
-        Exit codes: 0 pass (also a server that Ctrl-C stopped), 1 invariant broken, 2 usage, 3 liveness,\n\
+        Exit codes: 0 pass (also a server that Ctrl-C stopped), 1 invariant broken, 2 usage, 3 liveness, 4 leak,\n\
         7 the machine refuses, 130 interrupted."
 )]
 struct Arguments {
@@ -110,28 +135,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1")]
         address: IpAddr,
     },
-    /// Run a workload of the simulator over real loopback sockets, with the simulator's oracles
-    Run {
-        /// The workload: echo, wake, cluster or timers
-        #[arg(long)]
-        workload: String,
-        /// How long, in seconds
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// What the plans of the episodes are drawn from: decimal, 0x hex, or a commit
-        #[arg(long, default_value = "1")]
-        seed: String,
-        /// How many episodes run at a time; each has threads of its own
-        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
-        lanes: u32,
-        /// What the loops wait with: epoll or kqueue. The system's own if left out; the other one, kqueue on Linux, goes
-        /// through the C library libkqueue
-        #[arg(long)]
-        poller: Option<String>,
-        /// Print one JSON object at the end instead of lines
-        #[arg(long)]
-        json: bool,
-    },
+    /// Run workloads of the simulator over real loopback sockets, with the simulator's oracles
+    Run(Box<run::RunArguments>),
     /// Open connections to an echo server, check each, hold them idle, check each again
     Hold {
         /// The server's port
@@ -173,10 +178,7 @@ fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
-        Command::Run { workload, seconds, seed, lanes, poller, json } => {
-            run_options(&workload, seconds, &seed, lanes, poller.as_deref(), json)
-                .and_then(|options| run::run(&options))
-        }
+        Command::Run(arguments) => run::run(&arguments),
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
         }
@@ -190,21 +192,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-fn run_options(
-    workload: &str,
-    seconds: u64,
-    seed: &str,
-    lanes: u32,
-    poller: Option<&str>,
-    json: bool,
-) -> Result<run::Options, Failure> {
-    let Some(workload) = WorkloadKind::from_name(workload) else {
-        let names = WorkloadKind::ALL.map(WorkloadKind::name).join(", ");
-        return Err(Failure::Usage(format!("there is no workload {workload}; there are {names}")));
-    };
-    let seed: Seed = seed.parse().map_err(|error| Failure::Usage(format!("--seed {seed}: {error}")))?;
-    let backend = Backend::with_poller(poller)?;
-    Ok(run::Options { workload, seconds, seed: seed.0, lanes, json, backend })
 }

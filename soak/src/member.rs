@@ -14,6 +14,8 @@ use sim::member::{Member as Driven, Role};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
+use crate::gauge::{Gauge, Needle};
+use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
 
 /// A stop that another thread asks for. The loop looks at it between turns and not, as for [`Sender::stop`], within one,
 /// so that a recording has its place among the calls.
@@ -40,6 +42,7 @@ pub(crate) struct Member<P> {
     pub(crate) done: Receiver<()>,
     pub(crate) thread: JoinHandle<Result<(P, Counters), Breach>>,
     stop: Arc<StopRequest>,
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 impl<P> Member<P> {
@@ -56,28 +59,43 @@ pub(crate) fn panicked(who: &str) -> Failure {
     Failure::Invariant(format!("panic: {who} panicked"))
 }
 
+/// What a loop is made with, beside its party.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) role: Role,
+    pub(crate) config: Config,
+    /// Where it shows what it does.
+    pub(crate) gauge: Arc<Gauge>,
+    /// How far its clock is set forward.
+    pub(crate) clock_shift_ns: u64,
+}
+
 /// Starts a loop on a thread of its own, and waits until it listens.
 pub(crate) fn start<S, P>(
-    role: Role,
-    config: &Config,
+    place: Place,
     make: impl FnOnce() -> P + Send + 'static,
 ) -> Result<Member<P>, Failure>
 where
     S: Syscalls + Default,
     P: Party + Send + 'static,
 {
-    let config = config.clone();
+    let Place { role, config, gauge, clock_shift_ns } = place;
+    let shown = Arc::clone(&gauge);
     let (ready, is_ready) = mpsc::channel();
     let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
     let asked = Arc::clone(&stop);
     let thread = spawn(role.name(), move || {
         let mut audited = Audited::new(make(), &config, None);
-        let counters = match Driven::open(S::default(), &config, role, &mut audited) {
+        let sys = Watched::new(S::default(), Arc::clone(&gauge.ledger), clock_shift_ns);
+        let counters = match Driven::open(sys, &config, role, &mut audited) {
             Ok(mut driven) => {
+                let mut needle = Needle::new(Arc::clone(&gauge), &driven);
                 // The other side waits for this.
                 let _ = ready.send(Ok((driven.sender(), driven.address())));
-                turn_until_stopped(&mut driven, &asked, &tell_done)?;
+                let result = turn_until_stopped(&mut driven, &asked, &tell_done, &mut needle);
+                needle.end(&mut driven);
+                result?;
                 *driven.counters()
             }
             Err(error) => {
@@ -86,11 +104,12 @@ where
                 return Err(breach);
             }
         };
+        check_calls(&gauge)?;
         Ok((audited.into_party(), counters))
     })?;
     let made: Result<Result<_, Errno>, _> = is_ready.recv();
     match made {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop }),
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop, gauge: shown }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
@@ -100,6 +119,7 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
     driven: &mut Driven<'_, S, P>,
     stop: &StopRequest,
     tell_done: &mpsc::Sender<()>,
+    needle: &mut Needle,
 ) -> Result<(), Breach> {
     let mut told = false;
     driven.begin();
@@ -111,9 +131,34 @@ fn turn_until_stopped<S: Syscalls, P: Party>(
         if let Some(within) = stop.take() {
             driven.stop(within);
         }
-        if driven.turn()? == Turn::Stopped {
+        let turn = driven.turn()?;
+        let leaked = needle.follow(driven);
+        if leaked > 0 {
+            let live = driven.live();
+            let details = format!(
+                "{leaked} descriptors are open beside those of {live} connections and the loop's own"
+            );
+            return Err(Breach::new("descriptor-leak", details));
+        }
+        if turn == Turn::Stopped {
             return Ok(());
         }
+    }
+}
+
+/// A loop that has ended leaves no descriptor behind, and has never used one that was not its own.
+fn check_calls(gauge: &Gauge) -> Result<(), Breach> {
+    let open = gauge.ledger.open();
+    if open != 0 {
+        let details = format!("the loop has ended, and {open} of its descriptors are still open");
+        return Err(Breach::new("descriptor-leak", details));
+    }
+    match gauge.ledger.errors().find(|(name, _)| IMPOSSIBLE_ERRORS.contains(name)) {
+        Some((name, count)) => {
+            let details = format!("{count} calls answered {name}, which says that the loop itself is wrong");
+            Err(Breach::new("impossible-event", details))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,392 +1,523 @@
-//! A workload over real loopback sockets, episode after episode: the same handlers and the same oracles as in `sim`, each
-//! loop on a thread of its own.
+//! `soak run`: the workloads of `sim` over real loopback sockets, for seconds or for nights. The same handlers and the same
+//! oracles, each loop on a thread of its own.
+//!
+//! A run is a row of rounds. In each, one episode of every lane runs, with fresh loops under a load; when all have ended and
+//! been judged there is a quiet point, at which what is left in the process is looked at. Beside them, in long runs, one
+//! service lives as long as the run.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod directory;
+mod episode;
+mod options;
+mod quiet;
+mod record;
+mod roster;
+mod signal;
+mod slope;
+mod watchdog;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-#[cfg(all(target_os = "linux", feature = "libkqueue"))]
-use reactor::sys::LibkqueueSystem;
-use reactor::sys::{Errno, Family, Syscalls, System};
-use reactor::{Config, Counters};
-use sim::decision::Decisions;
-use sim::decision::seed::{Seed, seed_of_run};
-use sim::member::{Role, STOP_WITHIN};
-use sim::workload::cluster::Cluster;
-use sim::workload::echo::Echo;
-use sim::workload::timers::Timers;
-use sim::workload::wake::Wake;
-use sim::workload::{Breach, Party, Scale, Workload, WorkloadKind};
+use reactor::sys::System;
+use serde_json::{Value, json};
+use sim::decision::seed::seed_of_run;
+use sim::workload::{Load, WorkloadKind};
 
-use crate::machine::Stopwatch;
-use crate::member::{Member, panicked, spawn, start};
-use crate::poller::Backend;
+use self::directory::{Directory, Past, SCHEMA};
+use self::episode::{Ended, Episode, pause};
+pub(crate) use self::options::RunArguments;
+use self::options::{Options, Output, Plans, Plant};
+use self::quiet::QuietPoints;
+use self::record::{Process, Record};
+use self::roster::{Roster, Totals};
+use self::signal::Asked;
+use self::watchdog::Watchdog;
+use crate::latency::LatencyBook;
+use crate::machine::{self, Stopwatch};
+use crate::member::{panicked, spawn};
 use crate::{Failure, say};
 
-/// An episode whose clients have not finished by now will not.
-const EPISODE_LIMIT: Duration = Duration::from_secs(60);
+/// A round shorter than this is not begun.
+const SHORTEST_ROUND: Duration = Duration::from_millis(500);
 
-/// Between two lines of progress, in seconds.
-const SAY_EVERY_S: u64 = 10;
+/// Between two looks at everything.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a soak has done so far.
-#[derive(Default)]
-struct Totals {
-    episodes: u64,
-    messages: u64,
-    connections: u64,
-    bytes_read: u64,
-    turns: u64,
-    timers_fired: u64,
+/// How long loops may take to end when a run is cut short; those that are stuck never do.
+const CUT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The long-lived service's load: little, so that what it does beside the episodes is the same all the time.
+const LONG_CONNECTIONS: u32 = 16;
+const LONG_RATE_PER_S: u64 = 200;
+
+type EpisodeThread = JoinHandle<Result<Ended, Failure>>;
+
+/// A run under way.
+struct Run {
+    options: Options,
+    output: Output,
+    clock_shift_ns: u64,
+    directory: Option<Directory>,
+    /// The records cannot be written: said once, and the run ends.
+    unwritable: Option<Failure>,
+    roster: Arc<Roster>,
+    cut: Arc<AtomicBool>,
+    asked: Arc<Asked>,
+    watch: Stopwatch,
+    /// Of the parts before this one.
+    before_ms: u64,
+    part: u64,
+    intervals: u64,
+    interval_began_ms: u64,
+    next_interval_ms: u64,
+    episodes_begun: u64,
+    latencies: Vec<(WorkloadKind, LatencyBook)>,
+    quiet: QuietPoints,
+    watchdog: Watchdog,
+    next_look_ns: u64,
+    failures: Vec<Failure>,
+    long: Option<EpisodeThread>,
 }
 
-impl Totals {
-    fn add(&mut self, other: &Totals) {
-        self.episodes += other.episodes;
-        self.messages += other.messages;
-        self.connections += other.connections;
-        self.bytes_read += other.bytes_read;
-        self.turns += other.turns;
-        self.timers_fired += other.timers_fired;
-    }
-}
-
-/// Options of `soak run`.
-pub(crate) struct Options {
-    pub(crate) workload: WorkloadKind,
-    pub(crate) seconds: u64,
-    pub(crate) seed: u64,
-    /// Episodes at a time.
-    pub(crate) lanes: u32,
-    pub(crate) json: bool,
-    pub(crate) backend: Backend,
-}
-
-/// Runs episodes until the time is over, an interrupt comes, or an oracle objects.
-pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|error| Failure::Machine(format!("signal handler: {error}")))?;
-    let mut sys = System::new();
-    sys.raise_descriptor_limit(u64::MAX)
-        .map_err(|error| Failure::Machine(format!("limit of open files: {error}")))?;
-
-    let watch = Stopwatch::start();
-    let board = Mutex::new(Board::default());
-    let time_over = || interrupted.load(Ordering::SeqCst) || watch.seconds() >= options.seconds;
-    thread::scope(|scope| -> Result<(), Failure> {
-        for lane in 0..options.lanes {
-            let work = || {
-                while let Some(index) = next_episode(&board, &time_over) {
-                    let seed = seed_of_run(options.seed, index);
-                    let mut done = Totals::default();
-                    let result = episode(options, seed, &mut done, &time_over)
-                        .map_err(|failure| failure.in_episode(index, Seed(seed)));
-                    report(options, &board, &watch, &done, result);
-                }
+/// Runs until the time is over, somebody stops it, or something is wrong.
+///
+/// # Errors
+/// What was wrong first; an interrupt; a machine that refuses.
+pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let output = arguments.output();
+    let (options, directory, past) = match &output.resume {
+        None => {
+            let options = arguments.options()?;
+            let directory = match &output.out {
+                Some(path) => Some(Directory::create(path, &description(&options))?),
+                None => None,
             };
-            thread::Builder::new()
-                .name(format!("lane {lane}"))
-                .spawn_scoped(scope, work)
-                .map_err(|error| Failure::Machine(format!("thread: {error}")))?;
+            (options, directory, None)
         }
-        Ok(())
-    })?;
-    let Board { totals, failure, .. } = board.into_inner().expect("no lane panics while it reports");
-    if options.json {
-        say(&json(options, &totals, &watch, failure.as_ref()))?;
-    } else {
-        say(&line(options, &totals, watch.seconds()))?;
-    }
-    match failure {
-        Some(failure) => Err(failure),
-        None if interrupted.load(Ordering::SeqCst) => Err(Failure::Interrupted),
-        None => Ok(()),
-    }
+        Some(path) => {
+            let (directory, past) = Directory::resume(path)?;
+            let mut options = Options::from_json(&past.run["options"]).ok_or_else(|| {
+                Failure::Usage(format!("{}: run.json has no options that this program knows", path.display()))
+            })?;
+            options.duration = output.asked.unwrap_or(options.duration);
+            (options, Some(directory), Some(past))
+        }
+    };
+    let mut run = Run::new(options, output, directory, past)?;
+    run.play();
+    run.end()
 }
 
-/// What the lanes share.
-#[derive(Default)]
-struct Board {
-    next: u64,
-    said_s: u64,
-    totals: Totals,
-    /// The first one; no further episode begins after it.
-    failure: Option<Failure>,
-}
-
-fn next_episode(board: &Mutex<Board>, time_over: &impl Fn() -> bool) -> Option<u64> {
-    let mut board = board.lock().expect("no lane panics while it reports");
-    if board.failure.is_some() || time_over() {
-        return None;
-    }
-    board.next += 1;
-    Some(board.next - 1)
-}
-
-fn report(
-    options: &Options,
-    board: &Mutex<Board>,
-    watch: &Stopwatch,
-    done: &Totals,
-    result: Result<(), Failure>,
-) {
-    let mut board = board.lock().expect("no lane panics while it reports");
-    board.totals.add(done);
-    if let Err(failure) = result {
-        board.failure.get_or_insert(failure);
-    }
-    let seconds = watch.seconds();
-    if !options.json && seconds >= board.said_s + SAY_EVERY_S {
-        board.said_s = seconds;
-        // Standard output may be gone; the end of the soak says so.
-        let _ = say(&line(options, &board.totals, seconds));
-    }
-}
-
-fn line(options: &Options, totals: &Totals, seconds: u64) -> String {
-    let (workload, poller) = (options.workload, options.backend.poller().name());
-    let Totals { episodes, messages, connections, bytes_read, timers_fired, .. } = totals;
-    format!(
-        "{seconds:>5} s  {workload} on {poller}: {episodes} episodes, {connections} connections, {messages} messages found right, \
-         {bytes_read} bytes read, {timers_fired} timers fired"
-    )
-}
-
-fn json(options: &Options, totals: &Totals, watch: &Stopwatch, failure: Option<&Failure>) -> String {
-    serde_json::json!({
-        "workload": options.workload.name(),
-        "poller": options.backend.poller().name(),
-        "seed": Seed(options.seed).to_string(),
-        "episodes": totals.episodes,
-        "connections": totals.connections,
-        "messages": totals.messages,
-        "bytes_read": totals.bytes_read,
-        "turns": totals.turns,
-        "timers_fired": totals.timers_fired,
-        "wall_s": watch.seconds(),
-        "failure": failure.map(Failure::text),
+/// What `run.json` says.
+fn description(options: &Options) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "options": options.to_json(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
+        "command_line": std::env::args().collect::<Vec<_>>(),
+        "process": std::process::id(),
+        "begun_unix_ms": machine::unix_ms(),
+        "machine": machine::facts(),
     })
-    .to_string()
 }
 
-fn episode(
-    options: &Options,
-    seed: u64,
-    totals: &mut Totals,
-    over: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    match options.backend {
-        Backend::Own(_) => episode_on::<System>(options.workload, seed, totals, over),
-        #[cfg(all(target_os = "linux", feature = "libkqueue"))]
-        Backend::Libkqueue => episode_on::<LibkqueueSystem>(options.workload, seed, totals, over),
-    }
-}
-
-fn episode_on<S: Syscalls + Default + 'static>(
-    kind: WorkloadKind,
-    seed: u64,
-    totals: &mut Totals,
-    over: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    let mut decisions = Decisions::from_seed(seed);
-    match kind {
-        WorkloadKind::Echo => {
-            play::<S, _>(&Arc::new(Echo::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Wake => {
-            play::<S, _>(&Arc::new(Wake::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        // Processes live as long as the soak: nobody is killed.
-        WorkloadKind::Cluster => {
-            play::<S, _>(&Arc::new(Cluster::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Timers => {
-            play::<S, _>(&Arc::new(Timers::draw(&mut decisions, Scale::RealTime)), totals, over)
-        }
-        WorkloadKind::Stage(name) => {
-            Err(Failure::Usage(format!("{name} is a stage of a test: only that test runs it")))
-        }
-    }
-}
-
-fn play<S, W>(plan: &Arc<W>, totals: &mut Totals, over: &dyn Fn() -> bool) -> Result<(), Failure>
-where
-    S: Syscalls + Default + 'static,
-    W: Workload + Send + Sync + 'static,
-    W::Service: Send + 'static,
-    W::Client: Send + 'static,
-{
-    let (_reserved, nobody) = reserve_port()?;
-    let config = Config::default();
-    // The first service may pass everything on to the later ones, so those begin first.
-    let mut addresses = vec![nobody; plan.services()];
-    let mut services = Vec::new();
-    for index in (0..plan.services()).rev() {
-        let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-        let member = start::<S, _>(Role::Service, &config, move || plan.service(index, &known, &limits))?;
-        addresses[index] = member.address;
-        services.push(member);
-    }
-    services.reverse();
-
-    let producers = (0..plan.producers())
-        .map(|index| {
-            let (plan, sender) = (Arc::clone(plan), services[0].sender.clone());
-            spawn("producer", move || {
-                let mut producer = plan.producer(index, sender);
-                while let Some(pause_ns) = producer.step() {
-                    pause(Duration::from_nanos(pause_ns));
-                }
-            })
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-
-    let mut clients = Vec::new();
-    for index in 0..plan.clients() {
-        let (plan, addresses) = (Arc::clone(plan), addresses.clone());
-        let make = move || plan.client(index, &addresses, nobody);
-        clients.push(start::<S, _>(Role::Client, &config, make)?);
-    }
-
-    let mut waited = Waited::Done;
-    for client in &clients {
-        waited = waited.max(wait_for(&client.done, over));
-    }
-    if waited == Waited::Cut {
-        // The soak is over in the middle of an episode: nobody judges half a story.
-        clients.iter().for_each(|client| client.stop(Duration::ZERO));
-        services.iter().for_each(|service| service.stop(Duration::ZERO));
-        join(clients)?;
-        join(services)?;
-        for producer in producers {
-            producer.join().map_err(|_| panicked("a producer"))?;
-        }
-        return Ok(());
-    }
-    for producer in producers {
-        producer.join().map_err(|_| panicked("a producer"))?;
-    }
-    for service in &services {
-        waited = waited.max(wait_for(&service.done, &|| false));
-    }
-    let late = waited == Waited::Late;
-    // Clients first, to their end: a service that stops earlier cuts their last bytes short.
-    for client in &clients {
-        client.stop(STOP_WITHIN);
-    }
-    let clients = finish(clients, totals)?;
-    for service in &services {
-        service.stop(STOP_WITHIN);
-    }
-    let services = finish(services, totals)?;
-    if late {
-        let missing =
-            services.iter().filter(|(party, _)| !party.is_finished()).map(|(party, _)| party.missing());
-        let missing = clients
+impl Run {
+    fn new(
+        options: Options,
+        output: Output,
+        directory: Option<Directory>,
+        past: Option<Past>,
+    ) -> Result<Run, Failure> {
+        machine::allow_connections(&mut System::new(), options.descriptors())?;
+        let clock_shift_ns = options.clock_shift_ns()?;
+        let last = past.as_ref().map_or(Value::Null, |past| past.last.clone());
+        let number = |key: &str| last[key].as_u64().unwrap_or(0);
+        let kinds = options.workloads.iter().copied();
+        // The long-lived service is an echo service.
+        let kinds: Vec<WorkloadKind> = match options.long && !options.workloads.contains(&WorkloadKind::Echo)
+        {
+            true => kinds.chain([WorkloadKind::Echo]).collect(),
+            false => kinds.collect(),
+        };
+        let totals = kinds
             .iter()
-            .filter(|(party, _)| !party.is_finished())
-            .map(|(party, _)| party.missing())
-            .chain(missing)
-            .next();
-        let text = missing.map_or_else(|| "the episode did not end".to_owned(), |breach| breach.to_string());
-        return Err(Failure::Liveness(format!("after {} s: {text}", EPISODE_LIMIT.as_secs())));
-    }
-    let lost_at_accept = services.iter().any(|(_, counters)| counters.shed > 0 || counters.accept_errors > 0);
-    let service_parties: Vec<&W::Service> = services.iter().map(|(party, _)| party).collect();
-    let client_parties: Vec<&W::Client> = clients.iter().map(|(party, _)| party).collect();
-    plan.judge(&service_parties, &client_parties, lost_at_accept)
-        .map_err(|breach| Failure::Invariant(breach.to_string()))?;
-    totals.episodes += 1;
-    Ok(())
-}
-
-/// How waiting for a side ended; the worst of several counts.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Waited {
-    /// It finished.
-    Done,
-    /// It did not finish within [`EPISODE_LIMIT`].
-    Late,
-    /// The soak ended first.
-    Cut,
-}
-
-fn wait_for(done: &Receiver<()>, over: &dyn Fn() -> bool) -> Waited {
-    const SLICE: Duration = Duration::from_millis(100);
-    for _ in 0..EPISODE_LIMIT.as_millis() / SLICE.as_millis() {
-        if done.recv_timeout(SLICE) != Err(RecvTimeoutError::Timeout) {
-            return Waited::Done;
+            .map(|&kind| (kind, record::read_counted(&last["workloads"][kind.name()]["counters"])));
+        let roster = Arc::new(Roster::new(totals));
+        let watchdog = Watchdog::new(options.stalled_after());
+        let resumed = past.is_some();
+        let mut run = Run {
+            clock_shift_ns,
+            directory,
+            unwritable: None,
+            roster,
+            cut: Arc::default(),
+            asked: Asked::listen()?,
+            watch: Stopwatch::start(),
+            before_ms: number("elapsed_ms"),
+            part: if resumed { number("part") + 1 } else { 0 },
+            intervals: past.as_ref().map_or(0, |past| past.intervals.len() as u64),
+            interval_began_ms: number("elapsed_ms"),
+            next_interval_ms: 0,
+            episodes_begun: number("episodes_begun"),
+            latencies: kinds.iter().map(|&kind| (kind, LatencyBook::default())).collect(),
+            quiet: QuietPoints::default(),
+            watchdog,
+            next_look_ns: 0,
+            failures: Vec::new(),
+            long: None,
+            options,
+            output,
+        };
+        run.next_interval_ms = run.before_ms + ms(run.options.interval);
+        if let Some(past) = past {
+            for (kind, book) in &past.latencies {
+                run.add_latencies(*kind, book);
+            }
+            for text in &past.dropped {
+                eprintln!("soak: {text}");
+            }
+            run.say(&format!(
+                "goes on after {} s, with episode {}",
+                run.before_ms / 1000,
+                run.episodes_begun
+            ));
         }
-        if over() {
-            return Waited::Cut;
+        Ok(run)
+    }
+
+    fn say(&mut self, line: &str) {
+        if !self.output.json {
+            // Standard output may be gone; the end of the run says so.
+            let _ = say(line);
         }
     }
-    Waited::Late
-}
 
-/// Waits for loops that were cut short. What they saw broken counts for nothing: streams end early then.
-fn join<P>(members: Vec<Member<P>>) -> Result<(), Failure> {
-    for member in members {
-        let _: Result<_, Breach> = member.thread.join().map_err(|_| panicked("a loop or its handler"))?;
+    fn add_latencies(&mut self, kind: WorkloadKind, book: &LatencyBook) {
+        if let Some((_, all)) = self.latencies.iter_mut().find(|(known, _)| *known == kind) {
+            all.add_all(book);
+        }
     }
-    Ok(())
-}
 
-fn finish<P: Party>(members: Vec<Member<P>>, totals: &mut Totals) -> Result<Vec<(P, Counters)>, Failure> {
-    let mut finished = Vec::new();
-    for member in members {
-        let joined = member.thread.join();
-        let result =
-            joined.map_err(|_| Failure::Invariant("panic: a loop or its handler panicked".to_owned()))?;
-        let (party, counters) = result.map_err(|breach| Failure::Invariant(breach.to_string()))?;
-        totals.messages += party.messages();
-        totals.connections += counters.accepted;
-        totals.bytes_read += counters.bytes_read;
-        totals.turns += counters.turns;
-        totals.timers_fired += counters.timers_fired;
-        finished.push((party, counters));
+    /// Since the run began, the parts before this one included.
+    fn elapsed_ms(&self) -> u64 {
+        self.before_ms + self.watch.ns() / 1_000_000
     }
-    Ok(finished)
-}
 
-/// A port that is taken, and at which nobody listens.
-fn reserve_port() -> Result<(ReservedPort, SocketAddr), Failure> {
-    let refused = |error: Errno| Failure::Machine(format!("a port for nobody: {error}"));
-    let mut sys = System::new();
-    let fd = sys.socket(Family::V4).map_err(refused)?;
-    let reserved = ReservedPort { fd };
-    sys.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).map_err(refused)?;
-    let address = sys.getsockname(fd).map_err(refused)?;
-    Ok((reserved, address))
-}
+    fn left(&self) -> Duration {
+        self.options.duration.saturating_sub(Duration::from_millis(self.elapsed_ms()))
+    }
 
-struct ReservedPort {
-    fd: reactor::sys::Fd,
-}
+    fn is_to_end(&self) -> bool {
+        self.asked.wants_stop() || !self.failures.is_empty() || self.unwritable.is_some()
+    }
 
-impl Drop for ReservedPort {
-    fn drop(&mut self) {
-        let _ = System::new().close(self.fd);
+    fn play(&mut self) {
+        self.begin_long();
+        self.quiet.look(self.elapsed_ms(), &self.roster);
+        while !self.is_to_end() && self.left() >= SHORTEST_ROUND {
+            let episodes = self.begin_round();
+            self.wait_for(episodes);
+            if !self.is_to_end() {
+                self.plant_leaks();
+                self.quiet.look(self.elapsed_ms(), &self.roster);
+            }
+        }
+        if self.is_to_end() {
+            self.cut.store(true, Ordering::Relaxed);
+        }
+        if let Some(long) = self.long.take() {
+            self.wait_for(vec![long]);
+        }
+    }
+
+    fn episode(&self, workload: WorkloadKind, index: Option<u64>, load: Option<Load>) -> Episode {
+        Episode {
+            workload,
+            index,
+            seed: seed_of_run(self.options.seed, index.unwrap_or(u64::MAX)),
+            load,
+            backend: self.options.backend,
+            clock_shift_ns: self.clock_shift_ns,
+            roster: Arc::clone(&self.roster),
+            cut: Arc::clone(&self.cut),
+            plant: self.output.plant,
+        }
+    }
+
+    fn begin_long(&mut self) {
+        let left = self.left();
+        if !self.options.long || left < SHORTEST_ROUND {
+            return;
+        }
+        let load = Load {
+            connections: LONG_CONNECTIONS,
+            rate_per_s: Some(LONG_RATE_PER_S),
+            duration_ns: left.as_nanos() as u64,
+        };
+        let episode = self.episode(WorkloadKind::Echo, None, Some(load));
+        match spawn("long-lived", move || episode.run()) {
+            Ok(thread) => self.long = Some(thread),
+            Err(failure) => self.failures.push(failure),
+        }
+    }
+
+    fn begin_round(&mut self) -> Vec<EpisodeThread> {
+        let duration = self.options.episode.min(self.left());
+        let mut threads = Vec::new();
+        for workload in self.options.workloads.clone() {
+            for _ in 0..self.options.lanes {
+                let thread = match self.options.plans {
+                    Plans::Sustained => self.begin_sustained(workload, duration),
+                    Plans::Drawn => self.begin_drawn(workload, duration),
+                };
+                match thread {
+                    Ok(thread) => threads.push(thread),
+                    Err(failure) => self.failures.push(failure),
+                }
+            }
+        }
+        threads
+    }
+
+    fn begin_sustained(
+        &mut self,
+        workload: WorkloadKind,
+        duration: Duration,
+    ) -> Result<EpisodeThread, Failure> {
+        let index = self.episodes_begun;
+        self.episodes_begun += 1;
+        let load = Load {
+            connections: self.options.connections,
+            rate_per_s: self.options.rate_per_s,
+            duration_ns: duration.as_nanos() as u64,
+        };
+        let episode = self.episode(workload, Some(index), Some(load));
+        spawn("lane", move || episode.run())
+    }
+
+    /// Many plans, one after the other, until the round is over. Their numbers are set apart in advance.
+    fn begin_drawn(&mut self, workload: WorkloadKind, duration: Duration) -> Result<EpisodeThread, Failure> {
+        /// More than any lane plays in a second.
+        const EPISODES_A_SECOND: u64 = 1000;
+        let first = self.episodes_begun;
+        let numbers = (duration.as_secs() + 1) * EPISODES_A_SECOND;
+        self.episodes_begun += numbers;
+        let mut episode = self.episode(workload, Some(first), None);
+        let base = self.options.seed;
+        spawn("lane", move || {
+            let watch = Stopwatch::start();
+            for index in first..first + numbers {
+                (episode.index, episode.seed) = (Some(index), seed_of_run(base, index));
+                if episode.run()? == Ended::Cut {
+                    return Ok(Ended::Cut);
+                }
+                if u128::from(watch.ns()) >= duration.as_nanos() {
+                    break;
+                }
+            }
+            Ok(Ended::Judged)
+        })
+    }
+
+    /// Waits until these have ended, and does meanwhile what comes up.
+    fn wait_for(&mut self, mut threads: Vec<EpisodeThread>) {
+        let mut cut_since_ns = None;
+        while !threads.is_empty() {
+            let (ended, running) = threads.into_iter().partition(JoinHandle::is_finished);
+            threads = running;
+            for thread in ended {
+                match thread.join() {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(failure)) => self.fail(failure),
+                    Err(_) => self.fail(panicked("an episode")),
+                }
+            }
+            if self.long.as_ref().is_some_and(JoinHandle::is_finished)
+                && self.left() > SHORTEST_ROUND
+                && let Some(long) = self.long.take()
+            {
+                threads.push(long);
+            }
+            self.tend();
+            if self.is_to_end() {
+                self.cut.store(true, Ordering::Relaxed);
+                let now_ns = self.watch.ns();
+                if now_ns - *cut_since_ns.get_or_insert(now_ns) > CUT_WITHIN.as_nanos() as u64 {
+                    // They are stuck, and end with the process. What they are stuck in is a failure already, or will be.
+                    if self.failures.is_empty() {
+                        let running = self.roster.running();
+                        let dumps: Vec<String> = running.iter().map(|gauge| gauge.dump()).collect();
+                        let text = format!("loops do not end when they are told to\n{}", dumps.join("\n"));
+                        self.fail(Failure::Liveness(text));
+                    }
+                    return;
+                }
+            }
+            if !threads.is_empty() {
+                pause(LOOK_EVERY);
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if let Some(directory) = &self.directory {
+            let record = json!({
+                "class": failure.class(),
+                "text": failure.text(),
+                "elapsed_ms": self.elapsed_ms(),
+                "part": self.part,
+            });
+            match directory.add_failure(directory.failures(), &record) {
+                Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
+                Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
+            }
+        }
+        self.failures.push(failure);
+    }
+
+    /// What is to be done all the time: records, the status, the watchdog.
+    fn tend(&mut self) {
+        if self.asked.take_status() {
+            let line = self.with_record(&[], |record| record.line());
+            self.say(&line);
+        }
+        if self.elapsed_ms() >= self.next_interval_ms {
+            self.end_interval();
+            while self.next_interval_ms <= self.elapsed_ms() {
+                self.next_interval_ms += ms(self.options.interval);
+            }
+        }
+        let now_ns = self.watch.ns();
+        if now_ns >= self.next_look_ns && self.failures.is_empty() {
+            self.next_look_ns = now_ns + 500_000_000;
+            if let Some(dump) = self.watchdog.look(&self.roster, now_ns) {
+                let seconds = self.options.stalled_after().as_secs();
+                self.fail(Failure::Liveness(format!(
+                    "something is owed, and nothing has happened for {seconds} s\n{dump}"
+                )));
+            }
+        }
+    }
+
+    fn with_record<R>(
+        &self,
+        latencies: &[(WorkloadKind, LatencyBook)],
+        act: impl FnOnce(&Record<'_>) -> R,
+    ) -> R {
+        let totals = self.roster.totals();
+        act(&Record {
+            elapsed_ms: self.elapsed_ms(),
+            part: self.part,
+            episodes_begun: self.episodes_begun,
+            totals: &totals,
+            latencies,
+            now: self.roster.now(),
+            process: Process::look(),
+            failures: self.failures.len() as u64,
+        })
+    }
+
+    fn end_interval(&mut self) {
+        let latencies = self.roster.take_latencies();
+        let (line, record, elapsed_ms) =
+            self.with_record(&latencies, |record| (record.line(), record.to_json(), record.elapsed_ms));
+        for (kind, book) in &latencies {
+            self.add_latencies(*kind, book);
+        }
+        self.say(&line);
+        let start = Duration::from_millis(self.interval_began_ms);
+        let duration = Duration::from_millis(elapsed_ms.saturating_sub(self.interval_began_ms));
+        self.interval_began_ms = elapsed_ms;
+        self.intervals += 1;
+        if let (Some(directory), None) = (&mut self.directory, &self.unwritable) {
+            // Histograms first: a line without them would say that nothing was timed.
+            let written = directory
+                .add_latencies(&latencies, start, duration)
+                .and_then(|()| directory.add_interval(&record));
+            if let Err(failure) = written {
+                self.unwritable = Some(failure);
+            }
+        }
+    }
+
+    /// Leaves something behind, in tests of the monitors.
+    fn plant_leaks(&self) {
+        match self.output.plant {
+            Some(Plant::LeakDescriptors) => std::mem::forget(std::fs::File::open("/dev/null")),
+            Some(Plant::LeakMemory) => std::mem::forget(vec![1u8; 512 * 1024]),
+            Some(Plant::Stall) | None => {}
+        }
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        for failure in self.quiet.leaks() {
+            if self.failures.is_empty() {
+                self.fail(failure);
+            }
+        }
+        self.end_interval();
+        let interrupted = self.asked.wants_stop();
+        let failure = self.failures.first().cloned().or_else(|| interrupted.then_some(Failure::Interrupted));
+        let verdict = failure.as_ref().map_or("pass", Failure::class);
+        let totals = self.roster.totals();
+        let all = record::sum(&totals);
+        let exit_code = match (&failure, &self.unwritable) {
+            (Some(Failure::Interrupted) | None, Some(unwritable)) => unwritable.exit_code(),
+            (Some(failure), _) => failure.exit_code(),
+            (None, None) => 0,
+        };
+        let summary = json!({
+            "schema": SCHEMA,
+            "verdict": verdict,
+            "exit_code": exit_code,
+            "failures": self.failures.iter().map(Failure::text).collect::<Vec<_>>(),
+            "elapsed_ms": self.elapsed_ms(),
+            "part": self.part,
+            "intervals": self.intervals,
+            "episodes_begun": self.episodes_begun,
+            "options": self.options.to_json(),
+            "counters": record::counted(&all),
+            "workloads": record::workloads(&totals, &self.latencies),
+            "slopes": self.quiet.to_json(),
+        });
+        if let (Some(directory), None) = (&self.directory, &self.unwritable)
+            && let Err(failure) = directory.write_summary(&summary)
+        {
+            self.unwritable = Some(failure);
+        }
+        if self.output.json {
+            say(&summary.to_string())?;
+        } else {
+            say(&self.verdict_line(verdict, &all))?;
+        }
+        if let Some(unwritable) = self.unwritable {
+            eprintln!("soak: {}", unwritable.text());
+            return Err(match failure {
+                Some(Failure::Interrupted) | None => {
+                    Failure::Machine("the records of this run are not whole".to_owned())
+                }
+                Some(failure) => failure,
+            });
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn verdict_line(&self, verdict: &str, all: &Totals) -> String {
+        let seconds = self.elapsed_ms() / 1000;
+        let kept = self.output.out.as_ref().or(self.output.resume.as_ref());
+        let kept = kept.map_or_else(String::new, |path| format!("; records in {}", path.display()));
+        format!(
+            "{verdict}: {} episodes in {seconds} s, {} messages right over {} connection ends{kept}",
+            all.episodes,
+            all.messages,
+            all.opened()
+        )
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a producer on real sockets is a real thread, and paces itself"
-)]
-fn pause(duration: Duration) {
-    if duration.is_zero() {
-        thread::yield_now();
-    } else {
-        thread::sleep(duration);
-    }
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,5 +8,6 @@ pub mod libkqueue;
 pub mod operands;
 pub mod output_model;
 pub mod planted;
+pub mod real_episode;
 pub mod registry_model;
 pub mod timer_model;

@@ -3,7 +3,8 @@
 use reactor::time::Instant;
 use sim::decision::log::ChoiceLog;
 use sim::explain::Explanation;
-use sim::run_log::{LogError, RunLog};
+use sim::frame::FileError;
+use sim::run_log::{FORMAT, RunLog};
 use sim::runner::{Outcome, RunOptions, run};
 use sim::shrink::{Progress, ShrinkError, shrink};
 use sim::story::LINES_MAX;
@@ -105,7 +106,7 @@ fn a_file_that_was_cut_off_is_read_up_to_its_last_whole_frame() {
                 read = part.calls.len();
             }
             Err(error) => {
-                assert!(matches!(error, LogError::Truncated | LogError::Foreign), "{length}: {error}")
+                assert!(matches!(error, FileError::Truncated | FileError::Foreign(_)), "{length}: {error}")
             }
         }
     }
@@ -123,9 +124,9 @@ fn damaged_foreign_and_newer_files_are_refused_by_name() {
             assert_eq!(part.verdict, None, "byte {place}");
         }
     }
-    assert_eq!(RunLog::from_bytes(b"\x7fELF"), Err(LogError::Foreign));
-    assert_eq!(RunLog::from_bytes(b"sim-log 7\n"), Err(LogError::Newer { version: 7 }));
-    assert_eq!(RunLog::from_bytes(b"sim-log 1\n"), Err(LogError::Truncated));
+    assert_eq!(RunLog::from_bytes(b"\x7fELF"), Err(FileError::Foreign(FORMAT)));
+    assert_eq!(RunLog::from_bytes(b"sim-log 7\n"), Err(FileError::Newer { version: 7, newest: 1 }));
+    assert_eq!(RunLog::from_bytes(b"sim-log 1\n"), Err(FileError::Truncated));
 }
 
 #[test]

@@ -529,7 +529,7 @@ pub(crate) fn number(fd: &Fd) -> u64 {
 }
 
 /// An option as two words of a record; [`crate::trace`] has the names in the same order.
-fn option_words(option: SocketOption) -> [u64; 2] {
+pub(crate) fn option_words(option: SocketOption) -> [u64; 2] {
     match option {
         SocketOption::ReuseAddress(on) => [1, u64::from(on)],
         SocketOption::ReusePort(on) => [2, u64::from(on)],

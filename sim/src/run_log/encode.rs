@@ -1,32 +1,13 @@
 //! Writing.
 
-use super::{MAGIC, RunLog, VERSION, Verdict, varint};
+use super::{FORMAT, RunLog, Verdict};
 use crate::decision::log::Choice;
 use crate::fault::FaultSwitches;
+use crate::frame::{self, line, varint};
 use crate::trace::{CallRecord, Outcome, errno_rank};
 
 /// Records of a frame.
 const BLOCK: usize = 512;
-
-fn frame(bytes: &mut Vec<u8>, kind: u8, payload: &[u8]) {
-    bytes.push(kind);
-    varint::put(bytes, payload.len() as u64);
-    bytes.extend_from_slice(payload);
-    bytes.extend_from_slice(&checksum(kind, payload).to_le_bytes());
-}
-
-pub(super) fn checksum(kind: u8, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&[kind]);
-    hasher.update(payload);
-    hasher.finalize()
-}
-
-/// A value of a line: no line breaks.
-fn line(text: &mut String, name: &str, value: &str) {
-    let value = value.replace('\\', "\\\\").replace('\n', "\\n");
-    text.push_str(&format!("{name} {value}\n"));
-}
 
 fn put_choice(bytes: &mut Vec<u8>, choice: &Choice, step_before: u64) {
     varint::put(bytes, choice.step.saturating_sub(step_before));
@@ -59,9 +40,9 @@ fn put_call(bytes: &mut Vec<u8>, call: &CallRecord, ended_before: u64) {
 
 /// A file of these frames, each a kind and a payload, with checksums that are right: for whoever tests what reads them.
 pub fn framed(frames: &[(u8, &[u8])]) -> Vec<u8> {
-    let mut bytes = format!("{MAGIC} {VERSION}\n").into_bytes();
+    let mut bytes = FORMAT.first_line();
     for (kind, payload) in frames {
-        frame(&mut bytes, *kind, payload);
+        frame::put(&mut bytes, *kind, payload);
     }
     bytes
 }
@@ -69,14 +50,14 @@ pub fn framed(frames: &[(u8, &[u8])]) -> Vec<u8> {
 impl RunLog {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{MAGIC} {VERSION}\n").into_bytes();
-        frame(&mut bytes, b'H', self.header().as_bytes());
+        let mut bytes = FORMAT.first_line();
+        frame::put(&mut bytes, b'H', self.header().as_bytes());
         let mut payload = Vec::new();
         for site in self.choices.sites() {
             varint::put(&mut payload, site.len() as u64);
             payload.extend_from_slice(site.as_bytes());
         }
-        frame(&mut bytes, b'S', &payload);
+        frame::put(&mut bytes, b'S', &payload);
         let mut step = 0;
         for block in self.choices.choices().chunks(BLOCK) {
             payload.clear();
@@ -84,7 +65,7 @@ impl RunLog {
                 put_choice(&mut payload, choice, step);
                 step = choice.step;
             }
-            frame(&mut bytes, b'C', &payload);
+            frame::put(&mut bytes, b'C', &payload);
         }
         let mut ended = 0;
         for block in self.calls.chunks(BLOCK) {
@@ -93,10 +74,10 @@ impl RunLog {
                 put_call(&mut payload, call, ended);
                 ended = call.ended.as_ns();
             }
-            frame(&mut bytes, b'K', &payload);
+            frame::put(&mut bytes, b'K', &payload);
         }
         if let Some(verdict) = &self.verdict {
-            frame(&mut bytes, b'E', ending(verdict).as_bytes());
+            frame::put(&mut bytes, b'E', ending(verdict).as_bytes());
         }
         bytes
     }

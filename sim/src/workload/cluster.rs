@@ -14,12 +14,13 @@ pub mod service;
 pub use lane::LanePlan;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use reactor::Config;
 
 use self::client::ClusterClient;
 use self::service::ClusterService;
-use super::{Breach, Scale, Workload, between, pick};
+use super::{Breach, Load, Scale, Workload, between, pick};
 use crate::decision::Decisions;
 
 /// How many hosts there are.
@@ -33,19 +34,25 @@ pub struct Cluster {
     /// For each host, what it asks each of the others, in the order of their numbers.
     lanes: Vec<Vec<LanePlan>>,
     answer_bytes_max: u64,
+    /// Under load, for how long.
+    duration: Option<Duration>,
 }
 
 impl Cluster {
     /// A plan in which everybody asks everybody in the same way.
     pub fn uniform(hosts: usize, plan: LanePlan, answer_bytes_max: u64) -> Cluster {
-        Cluster { lanes: vec![vec![plan; hosts - 1]; hosts], answer_bytes_max }
+        Cluster { lanes: vec![vec![plan; hosts - 1]; hosts], answer_bytes_max, duration: None }
     }
 
     fn client_of(&self, index: usize, incarnation: u32, addresses: &[SocketAddr]) -> ClusterClient {
         let others = addresses.iter().enumerate().filter(|&(host, _)| host != index);
         let lanes: Vec<(SocketAddr, LanePlan)> =
             others.zip(&self.lanes[index]).map(|((_, &address), &plan)| (address, plan)).collect();
-        ClusterClient::new(index, incarnation, &lanes, self.answer_bytes_max)
+        let mut client = ClusterClient::new(index, incarnation, &lanes, self.answer_bytes_max);
+        if let Some(duration) = self.duration {
+            client.sustain(duration);
+        }
+        client
     }
 }
 
@@ -78,7 +85,36 @@ impl Cluster {
             "bytes of an answer",
             if small { &[10, 0, 200] } else { &[200, 0, 5000, 40_000] },
         );
-        Cluster { lanes, answer_bytes_max }
+        Cluster { lanes, answer_bytes_max, duration: None }
+    }
+
+    /// Makes a plan for a load: everybody asks everybody until the time is over. The connections are those between the
+    /// hosts, whatever the load says. What was asked is remembered to the end, which takes about 100 bytes a request.
+    pub fn load(decisions: &mut Decisions, load: &Load) -> Cluster {
+        let hosts = between(decisions, "hosts", 3, HOSTS as u64);
+        let lanes_in_all = hosts * (hosts - 1);
+        let lanes = (0..hosts)
+            .map(|_| {
+                (1..hosts)
+                    .map(|_| LanePlan {
+                        // As many as have names; the time ends them, and one more is asked in between.
+                        requests: (1 << 24) - 2,
+                        request_bytes: pick(decisions, "bytes of a request", &[100, 0, 1460, 6000]),
+                        think_ns: match load.rate_per_s {
+                            Some(rate) => lanes_in_all.saturating_mul(1_000_000_000) / rate,
+                            None => pick(
+                                decisions,
+                                "before a request",
+                                &[5 * MILLISECOND, MILLISECOND, 20 * MILLISECOND, 100 * MILLISECOND],
+                            ),
+                        },
+                        pipeline: pick(decisions, "requests under way", &[1, 4, 64]),
+                    })
+                    .collect()
+            })
+            .collect();
+        let answer_bytes_max = pick(decisions, "bytes of an answer", &[200, 0, 5000, 40_000]);
+        Cluster { lanes, answer_bytes_max, duration: Some(Duration::from_nanos(load.duration_ns)) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! once), `liveness` (a stream that waits for ever).
 
 mod client;
+mod feed;
 mod service;
 
 pub use client::{Attempt, EchoClient, Fate};
@@ -13,11 +14,13 @@ pub use service::{EchoService, Ended, ServedStream};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use reactor::Config;
 
+use self::feed::Feed;
 use super::stream_plan::{Appetite, Ending, StreamPlan};
-use super::{Breach, Scale, Workload, between, pick};
+use super::{Breach, Load, Scale, Workload, between, pick};
 use crate::decision::Decisions;
 
 /// How a service sends bytes back.
@@ -49,11 +52,27 @@ pub struct Echo {
     service: ServicePlan,
     /// Whether the first service passes everything on to a second one.
     second_hop: bool,
-    /// The streams of each loop of clients.
+    /// The streams of each loop of clients. Under load, the first of each connection.
     streams: Vec<Vec<StreamPlan>>,
     /// Whether bytes are compared; off for measurements only.
     checks: bool,
+    /// What follows the first streams.
+    sustained: Option<Sustained>,
 }
+
+/// What a load adds to a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Sustained {
+    load: Load,
+    /// The streams that follow each other.
+    repertoire: Arc<[StreamPlan]>,
+}
+
+/// How many streams are drawn for a load; then they come again.
+const REPERTOIRE: usize = 512;
+
+/// What a service remembers of streams that ended in order, for the story of one that did not.
+const REMEMBERED_STREAMS: usize = 1024;
 
 impl Echo {
     /// The scenario that simulators are compared by: `clients` loops with one stream each, `round_trips` messages of
@@ -79,6 +98,7 @@ impl Echo {
             second_hop: false,
             streams: vec![vec![stream]; clients],
             checks: true,
+            sustained: None,
         }
     }
 
@@ -132,7 +152,50 @@ impl Echo {
             }
         }
         let ends_together = between(decisions, "all end together", 0, 7) == 7;
-        Echo { service: ServicePlan { ends_together, ..service }, second_hop, streams, checks: true }
+        let service = ServicePlan { ends_together, ..service };
+        Echo { service, second_hop, streams, checks: true, sustained: None }
+    }
+
+    /// Makes a plan for a load: on each connection, streams of every temper follow each other until the time is over.
+    pub fn load(decisions: &mut Decisions, load: &Load) -> Echo {
+        let has_rate = load.rate_per_s.is_some();
+        let service = ServicePlan {
+            appetite: match between(decisions, "appetite", 0, 7) {
+                0..=5 => Appetite::Everything,
+                6 => Appetite::Nibbles { bytes: pick(decisions, "nibble", &[1500, 4000]) },
+                _ => Appetite::Frames { bytes: pick(decisions, "frame", &[16, 48]) },
+            },
+            writing: pick(
+                decisions,
+                "how the service writes",
+                &[Writing::Copied, Writing::Copied, Writing::Shared, Writing::Pieces(1000)],
+            ),
+            ends_together: false,
+        };
+        let second_hop = between(decisions, "second hop", 0, 7) == 7;
+        let loops =
+            between(decisions, "loops of clients", 1, u64::from(Load::LOOPS_MAX.min(load.connections)));
+        let mut repertoire: Vec<StreamPlan> =
+            (0..REPERTOIRE).map(|_| StreamPlan::draw_under_load(decisions, has_rate)).collect();
+        if let Appetite::Frames { .. } = service.appetite {
+            // Who waits for the answer to part of a frame would wait for ever.
+            for stream in &mut repertoire {
+                stream.pipeline = u64::MAX;
+                stream.think_ns = 0;
+            }
+        }
+        // Connections begin one after the other, within a twentieth of the time: a listener's queue is finite.
+        let apart_ns = (load.duration_ns / 20 / u64::from(load.connections)).min(1_000_000);
+        let mut streams = vec![Vec::new(); loops as usize];
+        for connection in 0..load.connections as usize {
+            let first = StreamPlan {
+                start_ns: connection as u64 * apart_ns,
+                ..repertoire[(connection * 5) % REPERTOIRE]
+            };
+            streams[connection % loops as usize].push(first);
+        }
+        let sustained = Some(Sustained { load: *load, repertoire: repertoire.into() });
+        Echo { service, second_hop, streams, checks: true, sustained }
     }
 }
 
@@ -154,11 +217,19 @@ impl Workload for Echo {
         if let Appetite::Frames { bytes } = &mut plan.appetite {
             *bytes = (*bytes).min(config.pending_bytes_max);
         }
-        EchoService::new(plan, upstream, self.checks)
+        let mut service = EchoService::new(plan, upstream, self.checks);
+        if self.sustained.is_some() {
+            service.remember_only(REMEMBERED_STREAMS);
+        }
+        service
     }
 
     fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> EchoClient {
-        EchoClient::new(index, &self.streams[index], addresses[0], nobody, self.checks)
+        let mut client = EchoClient::new(index, &self.streams[index], addresses[0], nobody, self.checks);
+        if let Some(Sustained { load, repertoire }) = &self.sustained {
+            client.sustain(Feed::new(load, Arc::clone(repertoire), index, self.streams.len()));
+        }
+        client
     }
 
     fn judge(

@@ -160,6 +160,52 @@ impl StreamPlan {
         }
     }
 
+    /// Draws one that is followed by others, under load. With a rate, messages are small enough that it can be kept; without,
+    /// one stream of 32 carries more than the kernel's buffers take at once. Each is over within a few seconds of its own.
+    pub fn draw_under_load(decisions: &mut Decisions, has_rate: bool) -> StreamPlan {
+        const KIB: u64 = 1024;
+        let is_bulk = between(decisions, "bulk", 0, 31) == 31 && !has_rate;
+        let message_bytes = if is_bulk {
+            pick(decisions, "message size", &[256 * KIB, 64 * KIB, 1024 * KIB])
+        } else {
+            pick(decisions, "message size", &[64, 1, 64, 700, 1460, 5000, 16_000])
+        };
+        let bytes_max = if is_bulk { 4096 * KIB } else { 100_000 };
+        let most = (bytes_max / message_bytes).clamp(1, if has_rate { 200 } else { 40 });
+        let messages = between(decisions, "messages", 1, most);
+        let pipeline = pick(decisions, "pipeline", &[1, 1, 4, 64]);
+        let ending = match between(decisions, "ending", 0, 7) {
+            0..=2 => Ending::HalfClose,
+            3..=5 => Ending::CloseAfterAll,
+            6 => Ending::CloseUnread,
+            _ => Ending::Vanish {
+                after_messages: between(decisions, "messages before it vanishes", 1, messages),
+            },
+        };
+        let appetite = match between(decisions, "appetite", 0, 15) {
+            0..=9 => Appetite::Everything,
+            10 | 11 => Appetite::Frames { bytes: pick(decisions, "frame", &[16, 17, 48]) },
+            12 | 13 => Appetite::Nibbles { bytes: pick(decisions, "nibble", &[1500, 300]) },
+            _ => Appetite::Sips {
+                bytes: pick(decisions, "sip", &[4000, 512]),
+                rest_ns: pick(decisions, "rest between sips", &[MILLISECOND, 0]),
+            },
+        };
+        let thinks = [0, 0, 0, MILLISECOND, 5 * MILLISECOND, 50 * MILLISECOND];
+        StreamPlan {
+            start_ns: pick(decisions, "start", &[0, 0, 0, MILLISECOND, 30 * MILLISECOND]),
+            to_nobody: between(decisions, "whether anybody listens", 0, 63) == 63,
+            messages,
+            message_bytes,
+            pipeline,
+            think_ns: if pipeline == 1 && !has_rate { pick(decisions, "think time", &thinks) } else { 0 },
+            ending,
+            // Small helpings of something very large take minutes.
+            appetite: if is_bulk { Appetite::Everything } else { appetite },
+            retries: 0,
+        }
+    }
+
     /// What the stream with this number carries.
     pub fn content(&self, stream: u64) -> Content {
         Content { stream, length: HEADER_BYTES + self.messages * self.message_bytes }

@@ -9,6 +9,7 @@ mod caller;
 
 pub use caller::Caller;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use reactor::timer::{Interval, MissedTicks, TimerToken};
 use reactor::{CloseReason, Config, Context, Handler, Origin, PauseReasons, Token};
 
 use self::model::Model;
-use super::{Breach, Numbered, Party, Scale, Tally, TurnFacts, Workload, between, pick};
+use super::load::Schedule;
+use super::{Breach, Load, Measures, Numbered, Party, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -132,7 +134,26 @@ pub struct Timers {
     bytewise: bool,
     /// Pings of each caller, and the time between them.
     callers: Vec<(u64, u64)>,
+    /// The operations come again and again, until the time is over.
+    sustained: Option<Sustained>,
 }
+
+/// What a load adds to a plan.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Sustained {
+    duration_ns: u64,
+    operations_per_s: u64,
+}
+
+/// Operations a second under a load that names no rate.
+const OPERATIONS_PER_S: u64 = 10_000;
+
+/// Between two looks at how many operations are due.
+const PULSE_NS: u64 = MILLISECOND;
+
+/// The longest delay under load, and the most callers.
+const LOAD_LONGEST_NS: u64 = 2 * SECOND;
+const LOAD_CALLERS_MAX: u32 = 64;
 
 impl Timers {
     /// Draws a plan.
@@ -158,6 +179,38 @@ impl Timers {
             idle_ns,
             bytewise: between(decisions, "byte by byte", 0, 1) == 1,
             callers,
+            sustained: None,
+        }
+    }
+
+    /// Makes a plan for a load: so many operations each second until the time is over, and callers that ping meanwhile.
+    pub fn load(decisions: &mut Decisions, load: &Load) -> Timers {
+        let operations = (0..4096)
+            .map(|_| match Operation::draw(decisions, LOAD_LONGEST_NS) {
+                // One that never fires would be there for good.
+                Operation::ArmNever => Operation::Arm { delay_ns: LOAD_LONGEST_NS },
+                other => other,
+            })
+            .collect();
+        let idle_ns = pick(decisions, "idle timeout", &[100 * MILLISECOND, 20 * MILLISECOND, SECOND]);
+        let callers = (0..load.connections.min(LOAD_CALLERS_MAX))
+            .map(|_| {
+                let gap_ns = between(decisions, "between pings", 1, 10) * idle_ns / 12;
+                // A ping is late now and then; the last one comes before the time is over.
+                (load.duration_ns / 4 * 3 / gap_ns + 1, gap_ns)
+            })
+            .collect();
+        Timers {
+            operations,
+            first: 0,
+            each: 0,
+            idle_ns,
+            bytewise: between(decisions, "byte by byte", 0, 1) == 1,
+            callers,
+            sustained: Some(Sustained {
+                duration_ns: load.duration_ns,
+                operations_per_s: load.rate_per_s.unwrap_or(OPERATIONS_PER_S),
+            }),
         }
     }
 }
@@ -182,19 +235,21 @@ impl Workload for Timers {
             plan: self.clone(),
             next: 0,
             model: Model::new(config.tick_ns),
-            repeats: Vec::new(),
+            repeats: BTreeMap::new(),
             tally: Tally::default(),
             idle: Vec::new(),
             broken: false,
             silent_closes: 0,
             turn_ns: 1,
             last_now: None,
+            steady: None,
         }
     }
 
     fn client(&self, index: usize, addresses: &[SocketAddr], _: SocketAddr) -> Caller {
         let (pings, gap_ns) = self.callers[index];
-        Caller::new(addresses[0], pings, gap_ns)
+        let longest_ns = self.sustained.map_or(0, |sustained| sustained.duration_ns);
+        Caller::new(addresses[0], pings, gap_ns, Duration::from_nanos(longest_ns))
     }
 
     fn judge(&self, services: &[&TimersService], clients: &[&Caller], _: bool) -> Result<(), Breach> {
@@ -214,6 +269,19 @@ impl Workload for Timers {
 
 /// What a timer's tag says, in its high bits; the low bits are the number in the model.
 const IDLE: u64 = 1 << 63;
+const PULSE: u64 = 1 << 62;
+
+/// A load under way.
+#[derive(Debug)]
+struct Steady {
+    schedule: Schedule,
+    ends: Instant,
+    /// Operations done.
+    done: u64,
+    /// The number of the timer that does the next ones.
+    pulse: u64,
+    measures: Measures,
+}
 
 /// An interval under way.
 #[derive(Copy, Clone, Debug)]
@@ -229,7 +297,7 @@ pub struct TimersService {
     next: usize,
     model: Model,
     /// By number in the model.
-    repeats: Vec<Option<Repeat>>,
+    repeats: BTreeMap<u64, Repeat>,
     tally: Tally,
     /// Connections with their idle timers: number in the model, connection.
     idle: Vec<(u64, Token)>,
@@ -238,6 +306,7 @@ pub struct TimersService {
     /// How long the last turn took that did not sleep, and when it began.
     turn_ns: u64,
     last_now: Option<Instant>,
+    steady: Option<Box<Steady>>,
 }
 
 impl TimersService {
@@ -245,11 +314,38 @@ impl TimersService {
         let number = self.model.next_number();
         let timer = ctx.arm_timer_at(deadline, number);
         self.model.armed(timer, deadline, ctx.now());
-        self.repeats.push(repeat);
+        self.repeats.extend(repeat.map(|repeat| (number, repeat)));
+    }
+
+    /// Under load: does the operations that are due, and looks again soon.
+    fn pulse(&mut self, ctx: &mut Context<'_>) {
+        /// A loop that was held up for long does what it has missed bit by bit.
+        const AT_ONCE_MAX: u64 = 1000;
+        let now = ctx.now();
+        let Some(steady) = &mut self.steady else { return };
+        if now >= steady.ends {
+            return;
+        }
+        let due = (steady.schedule.due(now) - steady.done).min(AT_ONCE_MAX);
+        steady.done += due;
+        self.operate(ctx, due as usize);
+        let number = self.model.next_number();
+        let timer = ctx.arm_timer(Duration::from_nanos(PULSE_NS), number | PULSE);
+        self.model.armed(timer, now.saturating_add_ns(PULSE_NS), now);
+        if let Some(steady) = &mut self.steady {
+            steady.pulse = number;
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.steady.as_ref().is_some_and(|steady| now >= steady.ends)
     }
 
     fn operate(&mut self, ctx: &mut Context<'_>, count: usize) {
         for _ in 0..count {
+            if self.steady.is_some() && self.next == self.plan.operations.len() {
+                self.next = 0;
+            }
             let Some(&operation) = self.plan.operations.get(self.next) else { return };
             self.next += 1;
             let now = ctx.now();
@@ -259,7 +355,6 @@ impl TimersService {
                     let number = self.model.next_number();
                     let timer = ctx.arm_timer(Duration::from_nanos(delay_ns), number);
                     self.model.armed(timer, Instant::from_ns(now.as_ns().saturating_add(delay_ns)), now);
-                    self.repeats.push(None);
                 }
                 Operation::ArmEqual { back } => {
                     let deadline = self.model.deadline_of(back).unwrap_or(now);
@@ -276,23 +371,25 @@ impl TimersService {
                 }
                 Operation::CancelFirst => {
                     if let Some((number, timer)) =
-                        self.model.first().filter(|&(number, _)| !self.is_idle(number))
+                        self.model.first().filter(|&(number, _)| !self.is_kept_out(number))
                     {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
+                        self.repeats.remove(&number);
                     }
                 }
                 Operation::Cancel { back } => {
                     if let Some((number, timer)) =
-                        self.model.back(back).filter(|&(number, _)| !self.is_idle(number))
+                        self.model.back(back).filter(|&(number, _)| !self.is_kept_out(number))
                     {
                         let was_armed = ctx.cancel_timer(timer);
                         self.model.cancelled(number, was_armed);
+                        self.repeats.remove(&number);
                     }
                 }
                 Operation::Move { back, delay_ns } => {
                     if let Some((number, timer)) =
-                        self.model.back(back).filter(|&(number, _)| !self.is_idle(number))
+                        self.model.back(back).filter(|&(number, _)| !self.is_kept_out(number))
                     {
                         let deadline = now.saturating_add_ns(delay_ns);
                         let was_armed = ctx.rearm_timer(timer, Duration::from_nanos(delay_ns));
@@ -303,9 +400,10 @@ impl TimersService {
         }
     }
 
-    /// Whether it is the idle timeout of a connection, which only the connection's own callbacks touch.
-    fn is_idle(&self, number: u64) -> bool {
-        self.idle.iter().any(|&(idle, _)| idle == number)
+    /// Whether it is the idle timeout of a connection, or what keeps a load going, which only their own callbacks touch.
+    fn is_kept_out(&self, number: u64) -> bool {
+        let is_pulse = self.steady.as_ref().is_some_and(|steady| steady.pulse == number);
+        is_pulse || self.idle.iter().any(|&(idle, _)| idle == number)
     }
 
     fn forget_idle(&mut self, ctx: &mut Context<'_>, token: Token) {
@@ -328,7 +426,6 @@ impl Handler for TimersService {
         let number = self.model.next_number();
         let timer = ctx.arm_timer(Duration::from_nanos(self.plan.idle_ns), number | IDLE);
         self.model.armed(timer, ctx.now().saturating_add_ns(self.plan.idle_ns), ctx.now());
-        self.repeats.push(None);
         self.idle.push((number, token));
     }
 
@@ -361,8 +458,14 @@ impl Handler for TimersService {
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {
-        let number = tag & !IDLE;
+        let number = tag & !(IDLE | PULSE);
         let deadline = self.model.fired(number, timer, ctx.now());
+        if let (Some(steady), Some(deadline)) = (&mut self.steady, deadline) {
+            steady.measures.timer_lateness_ns.push(ctx.now().saturating_ns_since(deadline));
+        }
+        if tag & PULSE != 0 {
+            return self.pulse(ctx);
+        }
         if tag & IDLE != 0 {
             if let Some(at) = self.idle.iter().position(|&(idle, _)| idle == number) {
                 let (_, token) = self.idle.swap_remove(at);
@@ -371,9 +474,10 @@ impl Handler for TimersService {
             }
             return;
         }
-        let repeat = self.repeats.get(number as usize).copied().flatten();
+        let repeat = self.repeats.remove(&number);
         if let (Some(Repeat { interval, left }), Some(deadline)) = (repeat, deadline)
             && left > 1
+            && !self.is_over(ctx.now())
         {
             self.arm(ctx, interval.next(deadline, ctx.now()), Some(Repeat { interval, left: left - 1 }));
         }
@@ -383,6 +487,18 @@ impl Handler for TimersService {
 
 impl Party for TimersService {
     fn begin(&mut self, ctx: &mut Context<'_>) {
+        if let Some(Sustained { duration_ns, operations_per_s }) = self.plan.sustained {
+            let now = ctx.now();
+            self.steady = Some(Box::new(Steady {
+                schedule: Schedule::new(now, operations_per_s, 0, 1),
+                ends: now.saturating_add_ns(duration_ns),
+                done: 0,
+                pulse: 0,
+                measures: Measures::default(),
+            }));
+            self.model.forget_the_dead();
+            self.pulse(ctx);
+        }
         self.operate(ctx, self.plan.first);
     }
 
@@ -411,5 +527,9 @@ impl Party for TimersService {
         }
         self.last_now = facts.asleep.is_none().then_some(facts.now);
         self.model.after_turn(facts);
+    }
+
+    fn measures(&mut self) -> Option<&mut Measures> {
+        self.steady.as_mut().map(|steady| &mut steady.measures)
     }
 }

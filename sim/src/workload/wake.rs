@@ -4,16 +4,20 @@
 //! Oracles: `message-order` (each message once, in the order of its producer), `lost-wakeup` (a message was posted and
 //! notified, and the loop sleeps), `byte-stream` (what the service reports of the messages reaches its client whole).
 
+mod listener;
+mod pressing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use reactor::sys::Errno;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Config, Context, Handler, Origin, SendError, Sender, Token};
 
-use super::{Breach, Numbered, Party, Producer, Scale, Tally, TurnFacts, Workload, between, pick};
+pub use self::listener::Listener;
+use self::pressing::{Pressing, PressingPlan};
+use super::{Breach, Load, Numbered, Party, Producer, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -31,12 +35,35 @@ struct ProducerPlan {
     start_ns: u64,
 }
 
+/// What a service and its producers have in common.
+#[derive(Debug, Default)]
+struct Share {
+    /// How many messages have been published and notified: a loop that sleeps has taken them all.
+    notified: AtomicU64,
+    /// By producer, the messages that the service has taken. Only under load.
+    taken: Vec<AtomicU64>,
+    /// The time of the load is over.
+    over: AtomicBool,
+}
+
+/// The number of a producer's last message under load.
+const LAST: u64 = u64::MAX;
+
+/// What a load adds to a plan.
+#[derive(Clone, Debug)]
+struct Sustained {
+    duration_ns: u64,
+    /// Each producer, with the service that it feeds.
+    producers: Vec<(PressingPlan, usize)>,
+}
+
 /// One run of `wake`.
 #[derive(Clone, Debug)]
 pub struct Wake {
     producers: Vec<ProducerPlan>,
-    /// How many messages have been published and notified, by all producers: a loop that sleeps has taken them all.
-    notified: Arc<AtomicU64>,
+    /// By service.
+    shares: Vec<Arc<Share>>,
+    sustained: Option<Sustained>,
     /// Whether a client listens to reports of the messages.
     reports: bool,
     /// A timer that fires now and then beside the messages; zero for none.
@@ -63,7 +90,42 @@ impl Wake {
             .collect();
         Wake {
             producers,
-            notified: Arc::default(),
+            shares: vec![Arc::default()],
+            sustained: None,
+            reports: between(decisions, "reports", 0, 2) == 2,
+            beat_ns: pick(decisions, "beat", &[0, 0, 0, 3 * MILLISECOND]),
+        }
+    }
+
+    /// Makes a plan for a load: loops that are woken by producers of their own until the time is over.
+    pub fn load(decisions: &mut Decisions, load: &Load) -> Wake {
+        let services = load.connections.min(Load::LOOPS_MAX) as usize;
+        let mut producers = Vec::new();
+        for service in 0..services {
+            // A second producer repairs what is lost of the first one's wake-ups, so that most loops have one.
+            for _ in 0..pick(decisions, "producers", &[1, 1, 1, 2, 3]) {
+                let window = pick(decisions, "messages that may wait", &[1, 1, 1, 8, 500]);
+                let plan = PressingPlan {
+                    window,
+                    batch: pick(decisions, "batch", &[1, 1, 3, 20]).min(window),
+                    gap_ns: pick(decisions, "between batches", &[0, 0, 1_000, 50_000, 2 * MILLISECOND]),
+                    half_ns: pick(decisions, "between publishing and notifying", &[0, 0, 500, 20_000]),
+                };
+                producers.push((plan, service));
+            }
+        }
+        if let Some(rate) = load.rate_per_s {
+            let all = producers.len() as u64;
+            for (plan, _) in &mut producers {
+                plan.gap_ns = (all * plan.batch).saturating_mul(1_000_000_000) / rate;
+            }
+        }
+        let share =
+            || Share { taken: producers.iter().map(|_| AtomicU64::new(0)).collect(), ..Share::default() };
+        Wake {
+            producers: Vec::new(),
+            shares: (0..services).map(|_| Arc::new(share())).collect(),
+            sustained: Some(Sustained { duration_ns: load.duration_ns, producers }),
             reports: between(decisions, "reports", 0, 2) == 2,
             beat_ns: pick(decisions, "beat", &[0, 0, 0, 3 * MILLISECOND]),
         }
@@ -75,7 +137,7 @@ impl Workload for Wake {
     type Client = Listener;
 
     fn services(&self) -> usize {
-        1
+        self.shares.len()
     }
 
     fn clients(&self) -> usize {
@@ -83,47 +145,58 @@ impl Workload for Wake {
     }
 
     fn producers(&self) -> usize {
-        self.producers.len()
+        self.sustained.as_ref().map_or(self.producers.len(), |sustained| sustained.producers.len())
     }
 
-    fn service(&self, _: usize, _: &[SocketAddr], _: &Config) -> WakeService {
-        WakeService::new(self)
+    fn fed_by(&self, producer: usize) -> usize {
+        self.sustained.as_ref().map_or(0, |sustained| sustained.producers[producer].1)
+    }
+
+    fn service(&self, index: usize, _: &[SocketAddr], _: &Config) -> WakeService {
+        WakeService::new(self, index)
     }
 
     fn client(&self, _: usize, addresses: &[SocketAddr], _: SocketAddr) -> Listener {
-        Listener { service: addresses[0], ..Listener::default() }
+        Listener::new(addresses[0])
     }
 
     fn producer(&self, index: usize, sender: Sender<Numbered>) -> Box<dyn Producer> {
+        if let Some(Sustained { producers, .. }) = &self.sustained {
+            let (plan, service) = producers[index];
+            return Box::new(Pressing::new(plan, index as u32, Arc::clone(&self.shares[service]), sender));
+        }
         Box::new(Posting {
             plan: self.producers[index],
             producer: index as u32,
             next: 0,
             published: 0,
-            notified: Arc::clone(&self.notified),
+            share: Arc::clone(&self.shares[0]),
             sender,
             began: false,
         })
     }
 
     fn judge(&self, services: &[&WakeService], clients: &[&Listener], lost: bool) -> Result<(), Breach> {
-        services[0].tally.check("service")?;
+        for service in services {
+            service.tally.check("service")?;
+        }
         for client in clients {
-            client.tally.check("client")?;
-            let excused = client.excused || services[0].broken || lost;
-            if client.whole != Some(true) && !excused {
+            client.tally().check("client")?;
+            let excused = client.is_excused() || services[0].broken || lost;
+            if !client.got_all() && !excused {
                 return Err(Breach::new(
                     "byte-stream",
                     format!(
                         "the listener got {} reports and then {:?}; nothing excuses it",
-                        client.reports, client.end
+                        client.reports(),
+                        client.end()
                     ),
                 ));
             }
-            if client.whole == Some(true) && client.reports != services[0].reported {
+            if client.got_all() && client.reports() != services[0].reported {
                 return Err(Breach::new(
                     "byte-stream",
-                    format!("{} reports were written, {} arrived", services[0].reported, client.reports),
+                    format!("{} reports were written, {} arrived", services[0].reported, client.reports()),
                 ));
             }
         }
@@ -139,7 +212,7 @@ struct Posting {
     next: u64,
     /// Published and not yet notified.
     published: u64,
-    notified: Arc<AtomicU64>,
+    share: Arc<Share>,
     sender: Sender<Numbered>,
     began: bool,
 }
@@ -147,7 +220,7 @@ struct Posting {
 impl Posting {
     fn notify(&mut self) {
         self.sender.notify();
-        self.notified.fetch_add(std::mem::take(&mut self.published), Ordering::SeqCst);
+        self.share.notified.fetch_add(std::mem::take(&mut self.published), Ordering::SeqCst);
     }
 }
 
@@ -182,6 +255,9 @@ impl Producer for Posting {
     }
 }
 
+const TIMER_BEAT: u64 = 0;
+const TIMER_OVER: u64 = 1;
+
 /// Bytes of a report: the producer, then the number.
 const REPORT_BYTES: usize = 12;
 
@@ -199,15 +275,24 @@ pub struct WakeService {
     excused: Option<Token>,
     breach: Option<Breach>,
     messages: u64,
-    notified: Arc<AtomicU64>,
+    share: Arc<Share>,
+    /// Under load, until when, in nanoseconds from the beginning.
+    duration_ns: Option<u64>,
 }
 
 impl WakeService {
-    fn new(plan: &Wake) -> WakeService {
+    fn new(plan: &Wake, index: usize) -> WakeService {
+        // Under load, each producer's last message is what is waited for.
+        let expected: Vec<u64> = match &plan.sustained {
+            None => plan.producers.iter().map(|producer| producer.messages).collect(),
+            Some(Sustained { producers, .. }) => {
+                producers.iter().map(|&(_, service)| u64::from(service == index)).collect()
+            }
+        };
         WakeService {
-            expected: plan.producers.iter().map(|producer| producer.messages).collect(),
-            next: vec![0; plan.producers.len()],
-            outstanding: plan.producers.iter().map(|producer| producer.messages).sum(),
+            outstanding: expected.iter().sum(),
+            next: vec![0; expected.len()],
+            expected,
             beat_ns: plan.beat_ns,
             listener: None,
             reported: 0,
@@ -216,7 +301,8 @@ impl WakeService {
             excused: None,
             breach: None,
             messages: 0,
-            notified: Arc::clone(&plan.notified),
+            share: Arc::clone(&plan.shares[index]),
+            duration_ns: plan.sustained.as_ref().map(|sustained| sustained.duration_ns),
         }
     }
 
@@ -272,7 +358,13 @@ impl Handler for WakeService {
 
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
         let Numbered { producer, number } = message;
+        if let Some(taken) = self.share.taken.get(producer as usize) {
+            taken.fetch_add(1, Ordering::SeqCst);
+        }
         let next = &mut self.next[producer as usize];
+        // Whose last message it is has a place in the order too.
+        let is_last = self.duration_ns.is_some() && number == LAST;
+        let number = if is_last { *next } else { number };
         if number != *next {
             let expected = *next;
             self.breach.get_or_insert_with(|| {
@@ -283,7 +375,9 @@ impl Handler for WakeService {
             });
         }
         *next = number + 1;
-        self.outstanding = self.outstanding.saturating_sub(1);
+        if is_last || self.duration_ns.is_none() {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         self.messages += 1;
         if let Some(listener) = self.listener {
             let mut report = [0; REPORT_BYTES];
@@ -297,7 +391,9 @@ impl Handler for WakeService {
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {
-        if self.outstanding > 0 {
+        if tag == TIMER_OVER {
+            self.share.over.store(true, Ordering::SeqCst);
+        } else if self.outstanding > 0 {
             ctx.arm_timer(Duration::from_nanos(self.beat_ns), tag);
         }
     }
@@ -306,7 +402,10 @@ impl Handler for WakeService {
 impl Party for WakeService {
     fn begin(&mut self, ctx: &mut Context<'_>) {
         if self.beat_ns > 0 {
-            ctx.arm_timer(Duration::from_nanos(self.beat_ns), 0);
+            ctx.arm_timer(Duration::from_nanos(self.beat_ns), TIMER_BEAT);
+        }
+        if let Some(duration_ns) = self.duration_ns {
+            ctx.arm_timer(Duration::from_nanos(duration_ns), TIMER_OVER);
         }
     }
 
@@ -315,6 +414,14 @@ impl Party for WakeService {
     }
 
     fn missing(&self) -> Breach {
+        if self.duration_ns.is_some() {
+            let notified = self.share.notified.load(Ordering::SeqCst);
+            let details = format!(
+                "{} of {notified} notified messages were delivered, and {} producers have not said their last",
+                self.messages, self.outstanding
+            );
+            return Breach::new("lost-wakeup", details);
+        }
         let waiting = self.next.iter().zip(&self.expected).position(|(next, expected)| next < expected);
         let details = match waiting {
             Some(producer) => format!(
@@ -339,7 +446,7 @@ impl Party for WakeService {
     }
 
     fn after_turn(&mut self, facts: TurnFacts) {
-        let notified = self.notified.load(Ordering::SeqCst);
+        let notified = self.share.notified.load(Ordering::SeqCst);
         // Other timers may wake the loop later; to fall asleep now is wrong all the same.
         if facts.asleep.is_some() && notified > self.messages && self.breach.is_none() {
             let details = format!(
@@ -348,126 +455,5 @@ impl Party for WakeService {
             );
             self.breach = Some(Breach::new("lost-wakeup", details));
         }
-    }
-}
-
-/// A client that checks the reports.
-#[derive(Debug)]
-pub struct Listener {
-    service: SocketAddr,
-    next: Vec<Option<u64>>,
-    reports: u64,
-    whole: Option<bool>,
-    end: Option<Errno>,
-    excused: bool,
-    tally: Tally,
-    breach: Option<Breach>,
-    finished: bool,
-}
-
-impl Default for Listener {
-    fn default() -> Listener {
-        Listener {
-            service: SocketAddr::from(([0, 0, 0, 0], 0)),
-            next: Vec::new(),
-            reports: 0,
-            whole: None,
-            end: None,
-            excused: false,
-            tally: Tally::default(),
-            breach: None,
-            finished: false,
-        }
-    }
-}
-
-impl Handler for Listener {
-    type Connection = ();
-    type Message = Numbered;
-
-    fn on_open(&mut self, _: &mut Context<'_>, _: Token, _: Origin) {
-        self.tally.connected += 1;
-    }
-
-    fn on_connect_failed(&mut self, _: &mut Context<'_>, _: Token, _: u64, error: Errno) {
-        self.tally.failed += 1;
-        self.end = Some(error);
-        self.excused |= super::echo::is_shortage(error);
-        self.finished = true;
-    }
-
-    fn on_data(&mut self, _: &mut Context<'_>, _: Token, (): &mut (), bytes: &[u8]) -> usize {
-        let whole = bytes.len() / REPORT_BYTES * REPORT_BYTES;
-        for report in bytes[..whole].chunks_exact(REPORT_BYTES) {
-            let producer = u32::from_le_bytes([report[0], report[1], report[2], report[3]]) as usize;
-            let mut number = [0; 8];
-            number.copy_from_slice(&report[4..]);
-            let number = u64::from_le_bytes(number);
-            self.reports += 1;
-            if producer < 64 && self.next.len() <= producer {
-                self.next.resize(producer + 1, None);
-            }
-            let in_order = self.next.get_mut(producer).is_some_and(|next| {
-                let in_order = next.is_none_or(|next| next == number);
-                *next = Some(number + 1);
-                in_order
-            });
-            if !in_order {
-                self.breach.get_or_insert_with(|| {
-                    Breach::new(
-                        "byte-stream",
-                        format!("the report of message {number} of producer {producer} is out of order"),
-                    )
-                });
-            }
-        }
-        whole
-    }
-
-    fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, (): &mut (), unconsumed: usize) {
-        self.whole = Some(unconsumed == 0);
-        ctx.close(token);
-    }
-
-    fn on_close(&mut self, _: &mut Context<'_>, _: Token, (): (), reason: CloseReason) {
-        self.tally.closed += 1;
-        if let CloseReason::Failed(error) = reason {
-            self.end = Some(error);
-            self.excused |= super::echo::is_shortage(error);
-        }
-        self.finished = true;
-    }
-}
-
-impl Party for Listener {
-    fn begin(&mut self, ctx: &mut Context<'_>) {
-        match ctx.connect(self.service, 0) {
-            Ok(_) => self.tally.connects += 1,
-            Err(error) => {
-                self.end = Some(error);
-                self.excused = true;
-                self.finished = true;
-            }
-        }
-    }
-
-    fn is_finished(&self) -> bool {
-        self.finished
-    }
-
-    fn missing(&self) -> Breach {
-        Breach::new("liveness", format!("the listener has {} reports and waits for the end", self.reports))
-    }
-
-    fn breach(&self) -> Option<&Breach> {
-        self.breach.as_ref()
-    }
-
-    fn messages(&self) -> u64 {
-        self.reports
-    }
-
-    fn excuse(&mut self, _: Token) {
-        self.excused = true;
     }
 }

@@ -1,6 +1,6 @@
 //! Who asks every other host, again after a while when nothing comes, until each request has its one answer.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use reactor::{CloseReason, Context, Handler, Origin, Token};
 use super::frame::{Arrived, Count, Incoming, RequestId};
 use super::lane::{Lane, LanePlan, Link};
 use crate::workload::echo::is_shortage;
-use crate::workload::{Breach, Numbered, Party, Tally};
+use crate::workload::{Breach, Measures, Numbered, Party, Tally};
 
 /// A lane that hears nothing for this long gives its connection up and begins another.
 const PATIENCE_NS: u64 = 3_000_000_000;
@@ -22,6 +22,8 @@ mod tag {
     pub const ISSUE: u64 = 1 << 56;
     pub const PATIENCE: u64 = 2 << 56;
     pub const RETRY: u64 = 3 << 56;
+    /// The time of the load is over.
+    pub const OVER: u64 = 4 << 56;
     pub const INDEX: u64 = (1 << 56) - 1;
 }
 
@@ -47,6 +49,8 @@ pub struct ClusterClient {
     messages: u64,
     calm: bool,
     buffer: Vec<u8>,
+    /// Under load, for how long; what is measured.
+    sustained: Option<(Duration, Measures)>,
 }
 
 impl ClusterClient {
@@ -71,7 +75,13 @@ impl ClusterClient {
             messages: 0,
             calm: false,
             buffer: Vec::new(),
+            sustained: None,
         }
+    }
+
+    /// Issues requests for this long, and no more.
+    pub(super) fn sustain(&mut self, duration: Duration) {
+        self.sustained = Some((duration, Measures::default()));
     }
 
     /// Its connections, counted.
@@ -110,7 +120,7 @@ impl ClusterClient {
                 Err(_) => self.retry_later(ctx, index),
             },
             Link::Open(token) => {
-                while let Some(content) = lane.next_request() {
+                while let Some(content) = lane.next_request(ctx.now()) {
                     self.buffer.clear();
                     content.append(0, content.length, &mut self.buffer);
                     if ctx.write(token, &self.buffer).is_err() {
@@ -162,10 +172,13 @@ impl ClusterClient {
         let Arrived { content, count } = arrived;
         let id = RequestId(content.stream);
         let lane = &mut self.lanes[index];
-        if !lane.complete(id) {
+        let Some((issued, asked)) = lane.complete(id) else {
             let details =
                 format!("an answer to {id:?} came, which was not the next to be answered on its connection");
             return self.violated("conservation", details);
+        };
+        if let Some((_, measures)) = &mut self.sustained {
+            measures.answered(issued, asked, ctx.now());
         }
         self.messages += 1;
         if content != id.answer(self.answer_bytes_max) {
@@ -253,8 +266,11 @@ impl Handler for ClusterClient {
         let index = (tag & tag::INDEX) as usize;
         let lane = &mut self.lanes[index];
         match tag & !tag::INDEX {
+            tag::OVER => self.lanes.iter_mut().for_each(Lane::end_plan),
+            // Planned before the time was over.
+            tag::ISSUE if lane.issued >= lane.plan.requests => {}
             tag::ISSUE => {
-                lane.issue();
+                lane.issue(ctx.now());
                 if lane.patience.is_none() {
                     self.be_patient(ctx, index);
                 }
@@ -278,6 +294,9 @@ impl Handler for ClusterClient {
 
 impl Party for ClusterClient {
     fn begin(&mut self, ctx: &mut Context<'_>) {
+        if let Some((duration, _)) = self.sustained {
+            ctx.arm_timer(duration, tag::OVER);
+        }
         for index in 0..self.lanes.len() {
             self.issue_later(ctx, index);
         }
@@ -287,7 +306,7 @@ impl Party for ClusterClient {
     fn calm(&mut self, ctx: &mut Context<'_>) {
         self.calm = true;
         for index in 0..self.lanes.len() {
-            self.lanes[index].probe();
+            self.lanes[index].probe(ctx.now());
             if self.lanes[index].patience.is_none() {
                 self.be_patient(ctx, index);
             }
@@ -315,7 +334,8 @@ impl Party for ClusterClient {
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
     }
-}
 
-/// Requests of all lanes that wait for an answer.
-pub(super) type Waiting = VecDeque<RequestId>;
+    fn measures(&mut self) -> Option<&mut Measures> {
+        self.sustained.as_mut().map(|(_, measures)| measures)
+    }
+}

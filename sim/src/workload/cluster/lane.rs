@@ -1,12 +1,13 @@
 //! The requests from one host to another, and the connection they go over.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 
 use reactor::Token;
+use reactor::time::Instant;
 use reactor::timer::TimerToken;
 
-use super::client::Waiting;
 use super::frame::RequestId;
 use crate::workload::content::Content;
 
@@ -33,6 +34,15 @@ pub(super) enum Link {
     Closing(Token),
 }
 
+/// A request that waits for its answer.
+#[derive(Copy, Clone, Debug)]
+struct Request {
+    id: RequestId,
+    issued: Instant,
+    /// When it was asked last.
+    asked: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -47,9 +57,9 @@ pub(super) struct Lane {
     probes: u32,
     probed: bool,
     /// Issued, and not asked on this connection.
-    to_ask: Waiting,
+    to_ask: VecDeque<Request>,
     /// Asked on this connection, in order.
-    asked: Waiting,
+    asked: VecDeque<Request>,
     /// Runs while something waits for an answer.
     pub(super) patience: Option<TimerToken>,
     pub(super) retry: Option<TimerToken>,
@@ -74,54 +84,56 @@ impl Lane {
             completed: 0,
             probes: 0,
             probed: false,
-            to_ask: Waiting::new(),
-            asked: Waiting::new(),
+            to_ask: VecDeque::new(),
+            asked: VecDeque::new(),
             patience: None,
             retry: None,
         }
     }
 
     /// Issues the next request.
-    pub(super) fn issue(&mut self) {
+    pub(super) fn issue(&mut self, now: Instant) {
         let id = RequestId::new(self.issuer, self.incarnation, self.index, self.issued);
         self.issued += 1;
-        self.to_ask.push_back(id);
+        self.to_ask.push_back(Request { id, issued: now, asked: now });
+    }
+
+    /// Nothing more than what has been issued is planned.
+    pub(super) fn end_plan(&mut self) {
+        self.plan.requests = self.issued;
     }
 
     /// Issues one more than planned, once.
-    pub(super) fn probe(&mut self) {
+    pub(super) fn probe(&mut self, now: Instant) {
         if !self.probed {
             self.probed = true;
             self.plan.requests += 1;
             self.probes = 1;
-            self.issue();
+            self.issue(now);
         }
     }
 
     /// The next request to write to the connection, if one more may be under way.
-    pub(super) fn next_request(&mut self) -> Option<Content> {
+    pub(super) fn next_request(&mut self, now: Instant) -> Option<Content> {
         if self.asked.len() >= self.plan.pipeline {
             return None;
         }
-        let id = self.to_ask.pop_front()?;
-        self.asked.push_back(id);
-        Some(id.request(self.plan.request_bytes))
+        let request = self.to_ask.pop_front()?;
+        self.asked.push_back(Request { asked: now, ..request });
+        Some(request.id.request(self.plan.request_bytes))
     }
 
-    /// Takes an answer. Whether it was the next one that this connection owes.
-    pub(super) fn complete(&mut self, id: RequestId) -> bool {
-        if self.asked.front() != Some(&id) {
-            return false;
-        }
-        self.asked.pop_front();
+    /// Takes an answer, if it was the next one that this connection owes. When its request was issued, and asked.
+    pub(super) fn complete(&mut self, id: RequestId) -> Option<(Instant, Instant)> {
+        let Request { issued, asked, .. } = self.asked.pop_front_if(|request| request.id == id)?;
         self.completed += 1;
-        true
+        Some((issued, asked))
     }
 
     /// What was asked and not answered is asked again, in the same order.
     pub(super) fn ask_again(&mut self) {
-        while let Some(id) = self.asked.pop_back() {
-            self.to_ask.push_front(id);
+        while let Some(request) = self.asked.pop_back() {
+            self.to_ask.push_front(request);
         }
     }
 

@@ -7,10 +7,11 @@ use reactor::sys::Errno;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Context, Handler, Origin, Pressure, Token};
 
+use super::feed::Feed;
 use super::service::is_shortage;
 use crate::workload::content::{Content, HEADER_BYTES};
 use crate::workload::stream_plan::{Appetite, Ending, StreamPlan};
-use crate::workload::{Breach, Numbered, Party, Tally};
+use crate::workload::{Breach, Measures, Numbered, Party, Tally};
 
 /// A stream that has made no progress for this long is given up: far longer than any trouble lasts.
 const PATIENCE_NS: u64 = 300_000_000_000;
@@ -72,8 +73,26 @@ impl Attempt {
         self.sent.saturating_sub(HEADER_BYTES).div_ceil(self.plan.message_bytes)
     }
 
+    fn has_ended(&self) -> bool {
+        !matches!(self.fate, Fate::NotStarted | Fate::Connecting | Fate::Open)
+    }
+
+    /// Whether it did what its plan says, so that nobody has to judge it.
+    pub(super) fn ended_well(&self) -> bool {
+        matches!(self.fate, Fate::Completed | Fate::Vanished | Fate::RefusedByNobody)
+            && self.completed + self.lost == self.issued()
+    }
+
     fn sent_all(&self) -> bool {
         self.sent == self.content.length
+    }
+
+    fn can_send(&self) -> bool {
+        self.fate == Fate::Open
+            && !self.pressed
+            && !self.thinking
+            && !self.sent_all()
+            && self.issued() - self.completed < self.plan.pipeline
     }
 }
 
@@ -83,6 +102,10 @@ mod tag {
     pub const THINK: u64 = 2 << 56;
     pub const PATIENCE: u64 = 3 << 56;
     pub const REST: u64 = 4 << 56;
+    /// The next planned message.
+    pub const PLANNED: u64 = 5 << 56;
+    /// The time of the load is over.
+    pub const OVER: u64 = 6 << 56;
     pub const INDEX: u64 = (1 << 56) - 1;
 }
 
@@ -100,6 +123,8 @@ pub struct EchoClient {
     breach: Option<Breach>,
     messages: u64,
     checks: bool,
+    /// Under load: what follows the first streams. Attempts are then slots, one for each connection.
+    feed: Option<Box<Feed>>,
 }
 
 impl EchoClient {
@@ -123,6 +148,7 @@ impl EchoClient {
             breach: None,
             messages: 0,
             checks,
+            feed: None,
         };
         for plan in plans {
             client.add(*plan);
@@ -135,17 +161,28 @@ impl EchoClient {
         self.tally
     }
 
-    /// Its streams.
-    pub fn attempts(&self) -> &[Attempt] {
-        &self.attempts
+    /// Its streams; under load, without those that ended well and made room for others.
+    pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.feed.iter().flat_map(|feed| feed.kept()).chain(&self.attempts)
+    }
+
+    /// Puts it under load.
+    pub(super) fn sustain(&mut self, feed: Feed) {
+        self.feed = Some(Box::new(feed));
     }
 
     fn add(&mut self, plan: StreamPlan) -> usize {
         let index = self.attempts.len();
         self.unfinished += 1;
-        self.attempts.push(Attempt {
+        self.attempts.push(self.attempt(plan, index as u64));
+        index
+    }
+
+    /// The stream of this loop with this number, not yet begun.
+    fn attempt(&self, plan: StreamPlan, stream: u64) -> Attempt {
+        Attempt {
             plan,
-            content: plan.content(self.number << 32 | index as u64),
+            content: plan.content(self.number << 32 | stream),
             token: None,
             patience: None,
             sent: 0,
@@ -156,8 +193,7 @@ impl EchoClient {
             excused: false,
             pressed: false,
             thinking: false,
-        });
-        index
+        }
     }
 
     fn violated(&mut self, invariant: &'static str, details: String) {
@@ -178,21 +214,63 @@ impl EchoClient {
             Err(error) => {
                 attempt.excused = is_shortage(error);
                 self.end(ctx, index, Fate::ConnectFailed(error));
+                self.follow(ctx, index);
             }
+        }
+    }
+
+    /// Under load, and with the slot's stream gone: begins the next one.
+    fn follow(&mut self, ctx: &mut Context<'_>, index: usize) {
+        let Some(feed) = &mut self.feed else { return };
+        match feed.next(index, &self.attempts[index]) {
+            Some((plan, stream)) => {
+                // Who could not connect does not try again at once, and for ever.
+                let failed = matches!(self.attempts[index].fate, Fate::ConnectFailed(_));
+                let pause_ns = if failed { RETRY_NS } else { plan.start_ns };
+                self.attempts[index] = self.attempt(plan, stream);
+                ctx.arm_timer(Duration::from_nanos(pause_ns), tag::START | index as u64);
+            }
+            None => self.unfinished -= 1,
+        }
+    }
+
+    /// Whether a plan of times lets the slot send now; if not, a timer sees to it.
+    fn is_due(&mut self, ctx: &mut Context<'_>, index: usize) -> bool {
+        let Some(feed) = &mut self.feed else { return true };
+        match feed.may_send(index, ctx.now()) {
+            Ok(()) => true,
+            Err(wait) => {
+                if let Some(planned) = wait {
+                    ctx.arm_timer_at(planned, tag::PLANNED | index as u64);
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether the stream is silent because its next message is not planned yet.
+    fn waits_for_plan(&self, index: usize) -> bool {
+        let attempt = &self.attempts[index];
+        self.feed.is_some() && attempt.can_send() && attempt.issued() == attempt.completed
+    }
+
+    /// The time of the load is over: nobody thinks or waits any more.
+    fn hurry(&mut self, ctx: &mut Context<'_>) {
+        if let Some(feed) = &mut self.feed {
+            feed.is_over = true;
+        }
+        for index in 0..self.attempts.len() {
+            self.attempts[index].thinking = false;
+            self.pump(ctx, index);
         }
     }
 
     /// Sends what may be sent now.
     fn pump(&mut self, ctx: &mut Context<'_>, index: usize) {
-        let attempt = &mut self.attempts[index];
-        let Some(token) = attempt.token else { return };
-        let plan = attempt.plan;
-        while attempt.fate == Fate::Open
-            && !attempt.pressed
-            && !attempt.thinking
-            && !attempt.sent_all()
-            && attempt.issued() - attempt.completed < plan.pipeline
-        {
+        let Some(token) = self.attempts[index].token else { return };
+        let plan = self.attempts[index].plan;
+        while self.attempts[index].can_send() && self.is_due(ctx, index) {
+            let attempt = &mut self.attempts[index];
             let from = attempt.sent;
             let to = (from + plan.message_bytes).max(HEADER_BYTES + plan.message_bytes);
             self.buffer.clear();
@@ -202,6 +280,9 @@ impl EchoClient {
                 return;
             }
             attempt.sent = to;
+            if let Some(feed) = &mut self.feed {
+                feed.sent(index, ctx.now());
+            }
             if let Ending::Vanish { after_messages } = plan.ending
                 && attempt.issued() >= after_messages
             {
@@ -210,6 +291,7 @@ impl EchoClient {
                 return;
             }
         }
+        let attempt = &self.attempts[index];
         if attempt.fate == Fate::Open && attempt.sent_all() {
             match plan.ending {
                 Ending::HalfClose => ctx.shutdown_write(token),
@@ -225,7 +307,7 @@ impl EchoClient {
     /// The stream has ended for its plan; its connection may still be closing.
     fn end(&mut self, ctx: &mut Context<'_>, index: usize, fate: Fate) {
         let attempt = &mut self.attempts[index];
-        if !matches!(attempt.fate, Fate::NotStarted | Fate::Connecting | Fate::Open) {
+        if attempt.has_ended() {
             return;
         }
         attempt.fate = fate;
@@ -233,8 +315,13 @@ impl EchoClient {
         if let Some(patience) = attempt.patience.take() {
             ctx.cancel_timer(patience);
         }
-        self.unfinished -= 1;
         let plan = attempt.plan;
+        if let Some(feed) = &mut self.feed {
+            // The slot goes on when the connection is gone.
+            feed.ended(index);
+            return;
+        }
+        self.unfinished -= 1;
         let again = matches!(fate, Fate::Broken(_) | Fate::ConnectFailed(_)) && plan.retries > 0;
         if again {
             let index = self.add(StreamPlan { retries: plan.retries - 1, ..plan });
@@ -282,6 +369,8 @@ impl Handler for EchoClient {
         attempt.excused |= is_shortage(error);
         let fate = if attempt.plan.to_nobody { Fate::RefusedByNobody } else { Fate::ConnectFailed(error) };
         self.end(ctx, index, fate);
+        self.attempts[index].token = None;
+        self.follow(ctx, index);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, token: Token, index: &mut usize, bytes: &[u8]) -> usize {
@@ -315,6 +404,9 @@ impl Handler for EchoClient {
             let news = completed - attempt.completed;
             attempt.completed = completed;
             self.messages += news;
+            if let Some(feed) = &mut self.feed {
+                feed.answered(index, news, ctx.now());
+            }
             if news > 0 {
                 let done = received == attempt.content.length;
                 if done && attempt.plan.ending == Ending::CloseAfterAll {
@@ -322,7 +414,8 @@ impl Handler for EchoClient {
                     self.end(ctx, index, Fate::Completed);
                     return taken;
                 }
-                if attempt.plan.think_ns > 0 && !attempt.sent_all() {
+                let thinks = self.feed.as_ref().is_none_or(|feed| !feed.is_over);
+                if attempt.plan.think_ns > 0 && !attempt.sent_all() && thinks {
                     attempt.thinking = true;
                     ctx.arm_timer(Duration::from_nanos(attempt.plan.think_ns), tag::THINK | index as u64);
                 }
@@ -367,6 +460,7 @@ impl Handler for EchoClient {
                 || error.is_some_and(is_shortage);
         self.end(ctx, index, Fate::Broken(error));
         self.attempts[index].token = None;
+        self.follow(ctx, index);
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {
@@ -377,10 +471,21 @@ impl Handler for EchoClient {
                 self.attempts[index].thinking = false;
                 self.pump(ctx, index);
             }
+            tag::PLANNED => {
+                if let Some(feed) = &mut self.feed {
+                    feed.waited(index);
+                }
+                self.pump(ctx, index);
+            }
+            tag::OVER => self.hurry(ctx),
             tag::REST => {
                 if let Some(token) = self.attempts[index].token {
                     Appetite::rested(ctx, token);
                 }
+            }
+            tag::PATIENCE if self.waits_for_plan(index) => {
+                let patience = Duration::from_nanos(PATIENCE_NS);
+                self.attempts[index].patience = Some(ctx.arm_timer(patience, tag));
             }
             _ => {
                 self.attempts[index].patience = None;
@@ -395,6 +500,10 @@ impl Handler for EchoClient {
 
 impl Party for EchoClient {
     fn begin(&mut self, ctx: &mut Context<'_>) {
+        if let Some(feed) = &mut self.feed {
+            let ends = feed.begin(ctx.now(), self.attempts.len());
+            ctx.arm_timer_at(ends, tag::OVER);
+        }
         for index in 0..self.attempts.len() {
             match self.attempts[index].plan.start_ns {
                 0 => self.start(ctx, index),
@@ -413,7 +522,7 @@ impl Party for EchoClient {
         let stuck = self
             .attempts
             .iter()
-            .find(|attempt| matches!(attempt.fate, Fate::NotStarted | Fate::Connecting | Fate::Open));
+            .find(|attempt| !attempt.has_ended() || self.feed.is_some() && attempt.token.is_some());
         let details = match stuck {
             Some(attempt) => format!(
                 "stream {:#x} is {:?} with {} of {} bytes sent and {} back, and nothing more happens",
@@ -434,5 +543,9 @@ impl Party for EchoClient {
 
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
+    }
+
+    fn measures(&mut self) -> Option<&mut Measures> {
+        self.feed.as_mut().map(|feed| &mut feed.measures)
     }
 }

@@ -1,6 +1,6 @@
 //! Who echoes, or passes on to who echoes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -76,6 +76,9 @@ pub struct EchoService {
     upstream: Option<SocketAddr>,
     tally: Tally,
     streams: Vec<ServedStream>,
+    /// Under load, the last ones that ended in order; `streams` are then the others.
+    in_order: VecDeque<ServedStream>,
+    in_order_max: Option<usize>,
     /// Connections whose excuse came before their close.
     excused: Option<Token>,
     /// Front connections whose second hop failed, with whether the world did it.
@@ -98,6 +101,8 @@ impl EchoService {
             upstream,
             tally: Tally::default(),
             streams: Vec::new(),
+            in_order: VecDeque::new(),
+            in_order_max: None,
             excused: None,
             widows: Vec::new(),
             breach: None,
@@ -107,6 +112,11 @@ impl EchoService {
             nameless_losses: 0,
             checks,
         }
+    }
+
+    /// Forgets streams that ended in order, but for the last `most`.
+    pub(super) fn remember_only(&mut self, most: usize) {
+        self.in_order_max = Some(most);
     }
 
     /// Its connections, counted.
@@ -119,9 +129,9 @@ impl EchoService {
         self.nameless_losses
     }
 
-    /// The streams it saw end.
-    pub fn streams(&self) -> &[ServedStream] {
-        &self.streams
+    /// The streams it saw end; under load, only the last of those that ended in order.
+    pub fn streams(&self) -> impl Iterator<Item = &ServedStream> {
+        self.streams.iter().chain(&self.in_order)
     }
 
     fn violated(&mut self, details: String) {
@@ -354,7 +364,16 @@ impl Handler for EchoService {
             self.nameless_losses += u64::from(ended != Ended::InOrder);
             return;
         };
-        self.streams.push(ServedStream { content, received: state.received, ended, reason });
+        let stream = ServedStream { content, received: state.received, ended, reason };
+        match self.in_order_max {
+            Some(most) if ended == Ended::InOrder => {
+                self.in_order.push_back(stream);
+                if self.in_order.len() > most {
+                    self.in_order.pop_front();
+                }
+            }
+            _ => self.streams.push(stream),
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {

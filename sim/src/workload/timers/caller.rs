@@ -15,6 +15,7 @@ pub struct Caller {
     service: SocketAddr,
     pings: u64,
     gap_ns: u64,
+    patience: Duration,
     token: Option<Token>,
     finished: bool,
     gave_up: bool,
@@ -22,7 +23,7 @@ pub struct Caller {
     tally: Tally,
 }
 
-/// How long a caller waits to be hung up on.
+/// How long a caller waits to be hung up on, beyond the time that it means to ping.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 mod tag {
@@ -31,12 +32,13 @@ mod tag {
 }
 
 impl Caller {
-    /// Pings `pings` times, `gap_ns` apart.
-    pub fn new(service: SocketAddr, pings: u64, gap_ns: u64) -> Caller {
+    /// Pings `pings` times, `gap_ns` apart. Patience counts from the opening, and is longer by `longer`.
+    pub fn new(service: SocketAddr, pings: u64, gap_ns: u64, longer: Duration) -> Caller {
         Caller {
             service,
             pings,
             gap_ns,
+            patience: PATIENCE.saturating_add(longer),
             token: None,
             finished: false,
             gave_up: false,
@@ -76,7 +78,7 @@ impl Handler for Caller {
     fn on_open(&mut self, ctx: &mut Context<'_>, token: Token, _: Origin) {
         self.tally.connected += 1;
         self.token = Some(token);
-        ctx.arm_timer(PATIENCE, tag::PATIENCE);
+        ctx.arm_timer(self.patience, tag::PATIENCE);
         self.ping(ctx);
     }
 

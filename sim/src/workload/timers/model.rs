@@ -1,6 +1,6 @@
 //! What timers owe, kept the simple way: an ordered map of deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use reactor::time::Instant;
 use reactor::timer::TimerToken;
@@ -25,10 +25,16 @@ struct Entry {
     state: State,
 }
 
+/// Under load, dead timers that are remembered: so many that one that is touched again is still known.
+const REMEMBERED_TIMERS: usize = 4096;
+
 /// Every timer that the workload armed, by number.
 #[derive(Debug)]
 pub struct Model {
-    entries: Vec<Entry>,
+    entries: VecDeque<Entry>,
+    /// How many timers before the first entry were armed, ended and have been forgotten.
+    forgotten: u64,
+    forgets: bool,
     /// Those that are armed, by (deadline, order).
     armed: BTreeMap<(Instant, u64), u64>,
     next_order: u64,
@@ -42,7 +48,9 @@ impl Model {
     /// An empty model of a wheel with this tick.
     pub fn new(tick_ns: u64) -> Model {
         Model {
-            entries: Vec::new(),
+            entries: VecDeque::new(),
+            forgotten: 0,
+            forgets: false,
             armed: BTreeMap::new(),
             next_order: 0,
             tick_ns,
@@ -52,9 +60,25 @@ impl Model {
         }
     }
 
+    /// From now on forgets timers that ended long ago.
+    pub fn forget_the_dead(&mut self) {
+        self.forgets = true;
+    }
+
     /// The number of the timer that is armed next.
     pub fn next_number(&self) -> u64 {
-        self.entries.len() as u64
+        self.forgotten + self.entries.len() as u64
+    }
+
+    /// A timer that is remembered.
+    fn entry(&self, number: u64) -> Option<Entry> {
+        let at = number.checked_sub(self.forgotten)?;
+        self.entries.get(usize::try_from(at).ok()?).copied()
+    }
+
+    fn entry_mut(&mut self, number: u64) -> &mut Entry {
+        let at = number - self.forgotten;
+        &mut self.entries[at as usize]
     }
 
     /// The first breach.
@@ -85,13 +109,21 @@ impl Model {
     pub fn armed(&mut self, timer: TimerToken, deadline: Instant, now: Instant) {
         let (number, order) = (self.next_number(), self.next_order);
         self.next_order += 1;
-        self.entries.push(Entry { timer, deadline, order, armed_at: now, state: State::Armed });
+        let is_dead = |entry: &Entry| entry.state != State::Armed;
+        while self.forgets
+            && self.entries.len() > REMEMBERED_TIMERS
+            && self.entries.front().is_some_and(is_dead)
+        {
+            self.entries.pop_front();
+            self.forgotten += 1;
+        }
+        self.entries.push_back(Entry { timer, deadline, order, armed_at: now, state: State::Armed });
         self.armed.insert((deadline, order), number);
     }
 
     /// A cancel answered `was_armed`.
     pub fn cancelled(&mut self, number: u64, was_armed: bool) {
-        let entry = self.entries[number as usize];
+        let entry = *self.entry_mut(number);
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!(
                 "cancelling timer {number}, which is {:?}, answered {was_armed}",
@@ -100,14 +132,14 @@ impl Model {
         }
         if entry.state == State::Armed {
             self.armed.remove(&(entry.deadline, entry.order));
-            self.entries[number as usize].state = State::Cancelled;
+            self.entry_mut(number).state = State::Cancelled;
             self.cancelled += 1;
         }
     }
 
     /// A move to `deadline` answered `was_armed`.
     pub fn moved(&mut self, number: u64, deadline: Instant, now: Instant, was_armed: bool) {
-        let entry = self.entries[number as usize];
+        let entry = *self.entry_mut(number);
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!("moving timer {number}, which is {:?}, answered {was_armed}", entry.state));
         }
@@ -115,15 +147,15 @@ impl Model {
             self.armed.remove(&(entry.deadline, entry.order));
             let order = self.next_order;
             self.next_order += 1;
-            self.entries[number as usize] = Entry { deadline, order, armed_at: now, ..entry };
+            *self.entry_mut(number) = Entry { deadline, order, armed_at: now, ..entry };
             self.armed.insert((deadline, order), number);
         }
     }
 
     /// A timer fired. Answers its deadline if it had one.
     pub fn fired(&mut self, number: u64, timer: TimerToken, now: Instant) -> Option<Instant> {
-        let Some(&entry) = self.entries.get(number as usize) else {
-            self.violated(format!("timer {number} fired, which was never armed"));
+        let Some(entry) = self.entry(number) else {
+            self.violated(format!("timer {number} fired, which was never armed or ended long ago"));
             return None;
         };
         if entry.state != State::Armed {
@@ -142,15 +174,15 @@ impl Model {
         let overtaken = self
             .armed
             .range(..key)
-            .find(|&(_, &other)| self.entries[other as usize].armed_at < entry.deadline);
+            .find(|&(_, &other)| self.entry(other).is_some_and(|other| other.armed_at < entry.deadline));
         if let Some((_, &other)) = overtaken {
-            let before_ns = entry.deadline.saturating_ns_since(self.entries[other as usize].deadline);
+            let before_ns = entry.deadline.saturating_ns_since(self.entry_mut(other).deadline);
             self.violated(format!(
                 "timer {number} fired before timer {other}, which was due {before_ns} ns earlier"
             ));
         }
         self.armed.remove(&key);
-        self.entries[number as usize].state = State::Fired;
+        self.entry_mut(number).state = State::Fired;
         self.fired += 1;
         Some(entry.deadline)
     }
@@ -162,7 +194,7 @@ impl Model {
 
     fn first_entry(&self) -> Option<(u64, Entry)> {
         let (_, &number) = self.armed.first_key_value()?;
-        let entry = self.entries[number as usize];
+        let entry = self.entry(number)?;
         (entry.deadline != Instant::FAR_FUTURE).then_some((number, entry))
     }
 
@@ -178,19 +210,19 @@ impl Model {
 
     /// The timer that was armed `back` before the next, dead or not.
     pub fn back(&self, back: usize) -> Option<(u64, TimerToken)> {
-        let number = self.entries.len().checked_sub(back)?;
-        Some((number as u64, self.entries[number].timer))
+        let number = self.next_number().checked_sub(back as u64)?;
+        Some((number, self.entry(number)?.timer))
     }
 
     /// Its deadline.
     pub fn deadline_of(&self, back: usize) -> Option<Instant> {
         let (number, _) = self.back(back)?;
-        Some(self.entries[number as usize].deadline)
+        Some(self.entry(number)?.deadline)
     }
 
     /// The token of an armed timer.
     pub fn token_of(&self, number: u64) -> Option<TimerToken> {
-        let entry = self.entries.get(number as usize)?;
+        let entry = self.entry(number)?;
         (entry.state == State::Armed).then_some(entry.timer)
     }
 

@@ -1,0 +1,127 @@
+//! Episodes on real sockets, taken down call by call, and played back.
+//!
+//! A [`Recorder`] wraps the system calls of a loop and writes each into a [`Journal`] with its result; the audit above the
+//! loop adds the messages at the place where they are delivered, and the driver adds the stop that other threads ask for.
+//! That is all that a loop and its party are given from outside, so a [`Playback`](playback) of it drives the same loop
+//! through the same turns, one loop of the episode after the other, with no kernel at all.
+//!
+//! # The file
+//!
+//! The first line is `sim-recording 1`, then come the frames of [`crate::frame`].
+//!
+//! | kind | payload |
+//! |---|---|
+//! | `H` | lines `name value`: build, workload, seed of the plan, where nobody listens, limits of the loops |
+//! | `L` | a loop: lines `name value`: role, number, poller, addresses of the services, whether its log was cut at the bound |
+//! | `K` | entries of the loop named last, at most about 256 KiB of them |
+//! | `E` | lines `name value`: whether the episode was late, and what was wrong |
+//!
+//! An entry is a call, a message, a stop or the loop's end; see [`Entry`]. What the kernel gave is held whole, what the loop sent only as its
+//! length and CRC-32. Whoever reads a file never takes more memory than a small multiple of its size.
+
+mod entry;
+mod file;
+mod journal;
+mod log;
+mod plan;
+mod playback;
+mod recorder;
+mod replay;
+mod settings;
+mod words;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use reactor::Config;
+
+use crate::frame::Format;
+use crate::run_log::build_name;
+
+pub use entry::{Call, End, Entry, epoll_events, kevents};
+pub use file::framed;
+pub use journal::{Budget, Journal, Taken};
+pub use log::{Cursor, LoopLog};
+pub use plan::{Plan, PlanUse};
+pub use playback::Difference;
+pub use recorder::Recorder;
+pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
+
+/// What the files begin with.
+pub const FORMAT: Format = Format { magic: "sim-recording", version: 1, what: "recording" };
+
+/// What was wrong with an episode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The name of the oracle that saw it.
+    pub invariant: String,
+    /// What exactly.
+    pub details: String,
+    /// The name of the loop that saw it; `None` for what only all of them together show.
+    pub culprit: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { invariant, details, culprit } = self;
+        write!(f, "{invariant}: {details}")?;
+        match culprit {
+            Some(culprit) => write!(f, " (seen by {culprit})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How an episode ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// Whether somebody had not finished when the episode's time was over.
+    pub late: bool,
+    /// What was wrong, if anything.
+    pub failure: Option<Failure>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// What made it, see [`build_name`].
+    pub build: String,
+    /// What the parties were made of.
+    pub plan: Plan,
+    /// An address where nobody listened.
+    pub nobody: SocketAddr,
+    /// The limits of every loop.
+    pub config: Config,
+    /// What was recorded of each: services first, then clients, each in the order of their numbers.
+    pub loops: Vec<LoopLog>,
+    /// How it ended; absent where the file was cut off, or the episode.
+    pub verdict: Option<Verdict>,
+}
+
+impl Recording {
+    /// A recording by this very program.
+    pub fn new(plan: Plan, nobody: SocketAddr, config: &Config) -> Recording {
+        let (build, config) = (build_name(), config.clone());
+        Recording { build, plan, nobody, config, loops: Vec::new(), verdict: None }
+    }
+
+    /// What was wrong with the episode.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.verdict.as_ref()?.failure.as_ref()
+    }
+
+    /// Whether this very program made it.
+    pub fn is_of_this_build(&self) -> bool {
+        self.build == build_name()
+    }
+}
+
+/// What is said of a recording in one line.
+impl fmt::Display for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Recording { build, plan, loops, .. } = self;
+        let Plan { workload, seed } = plan;
+        let seed = crate::decision::seed::Seed(*seed);
+        write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {build}", loops.len())
+    }
+}

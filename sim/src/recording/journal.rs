@@ -1,0 +1,177 @@
+//! Where a loop's recording grows: shared by the [`Recorder`](super::Recorder) below the loop, the audit above it, and
+//! whoever writes it out.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reactor::sys::Fd;
+use reactor::time::duration_ns;
+
+use super::entry::{Call, End, Entry};
+use crate::audit::Witness;
+use crate::workload::Numbered;
+
+/// Bytes of a chunk, but for its last entry. Each becomes a frame of the file.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// What the recordings of an episode may hold together.
+///
+/// When it is reached, the driver is to end the episode. What the loops do until they have ended is still taken down, up to
+/// twice the bound; beyond that a recording ends, and says so.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    used_bytes: Arc<AtomicU64>,
+    bytes_max: u64,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes_max: u64) -> Budget {
+        Budget { used_bytes: Arc::default(), bytes_max }
+    }
+
+    /// Whether the bound is reached.
+    pub fn is_reached(&self) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) >= self.bytes_max
+    }
+}
+
+/// See the module. Cloning shares it.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Mutex<Growing>>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Journal({} entries)", self.growing().entries)
+    }
+}
+
+struct Growing {
+    full: Vec<Vec<u8>>,
+    chunk: Vec<u8>,
+    budget: Budget,
+    entries: u64,
+    clock_ns: u64,
+    ended: bool,
+    cut: bool,
+}
+
+/// What a journal holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// Whole entries, one after the other.
+    pub chunks: Vec<Vec<u8>>,
+    /// Whether it goes on after what is held, because the bound was reached.
+    pub cut: bool,
+}
+
+impl Journal {
+    /// An empty one.
+    pub fn new(budget: &Budget) -> Journal {
+        let growing = Growing {
+            full: Vec::new(),
+            chunk: Vec::new(),
+            budget: budget.clone(),
+            entries: 0,
+            clock_ns: 0,
+            ended: false,
+            cut: false,
+        };
+        Journal { shared: Arc::new(Mutex::new(growing)) }
+    }
+
+    /// A loop that panics holds no lock while a handler runs, so that what is there is whole.
+    fn growing(&self) -> MutexGuard<'_, Growing> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(super) fn call(&self, call: &Call<'_>) {
+        self.growing().add(call.asked.len() + call.given.len(), |bytes, clock_ns| call.put(bytes, clock_ns));
+    }
+
+    /// A message was handed to the handler.
+    pub fn message(&self, message: Numbered) {
+        self.growing().add(0, |bytes, clock_ns| Entry::Message(message).put(bytes, clock_ns));
+    }
+
+    /// The loop is told to stop.
+    pub fn stop(&self, within: Duration) {
+        let within_ns = duration_ns(within);
+        self.growing().add(0, |bytes, clock_ns| Entry::Stop { within_ns }.put(bytes, clock_ns));
+    }
+
+    /// The loop has ended, like this. What it does while it is dropped is not taken down.
+    pub fn end(&self, end: End) {
+        let mut growing = self.growing();
+        growing.add(0, |bytes, clock_ns| Entry::End(end).put(bytes, clock_ns));
+        growing.ended = true;
+    }
+
+    /// How many entries there are.
+    pub fn entries(&self) -> u64 {
+        self.growing().entries
+    }
+
+    /// Takes what is held, also while the loop goes on; nothing follows in this journal then.
+    pub fn take(&self) -> Taken {
+        let mut growing = self.growing();
+        let mut chunks = std::mem::take(&mut growing.full);
+        chunks.push(std::mem::take(&mut growing.chunk));
+        growing.ended = true;
+        Taken { chunks, cut: growing.cut }
+    }
+}
+
+impl Growing {
+    #[inline]
+    fn add(&mut self, extra_bytes: usize, put: impl FnOnce(&mut Vec<u8>, &mut u64)) {
+        /// More than an entry has beside its slices.
+        const ENTRY_BYTES: usize = 64;
+        if self.ended || self.cut {
+            return;
+        }
+        if self.chunk.len() + extra_bytes + ENTRY_BYTES > self.chunk.capacity() {
+            self.next_chunk(extra_bytes + ENTRY_BYTES);
+            if self.cut {
+                return;
+            }
+        }
+        self.entries += 1;
+        put(&mut self.chunk, &mut self.clock_ns);
+    }
+
+    #[cold]
+    fn next_chunk(&mut self, needed_bytes: usize) {
+        let Budget { used_bytes, bytes_max } = &self.budget;
+        let held_bytes = used_bytes.fetch_add(self.chunk.len() as u64, Ordering::Relaxed);
+        if held_bytes >= bytes_max.saturating_mul(2) {
+            self.cut = true;
+            return;
+        }
+        let next = Vec::with_capacity(CHUNK_BYTES.max(needed_bytes));
+        let full = std::mem::replace(&mut self.chunk, next);
+        if !full.is_empty() {
+            self.full.push(full);
+        }
+    }
+}
+
+/// Nothing is known of real connections that would excuse anything.
+impl Witness for Journal {
+    fn excuses(&self, _: Fd) -> bool {
+        false
+    }
+
+    fn unread_bytes(&self, _: Fd) -> u64 {
+        0
+    }
+
+    fn message(&self, message: Numbered) {
+        Journal::message(self, message);
+    }
+}

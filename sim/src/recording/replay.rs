@@ -1,0 +1,239 @@
+//! An episode again, from its recording: one loop after the other, on one thread, then the verdict over all of them.
+
+use std::fmt;
+use std::rc::Rc;
+
+use reactor::{Config, Turn};
+
+use super::entry::End;
+use super::log::LoopLog;
+use super::plan::PlanUse;
+use super::playback::{Difference, Over, Playback};
+use super::{Failure, Recording};
+use crate::audit::Audited;
+use crate::guard::Inside;
+use crate::member::{Member, Role};
+use crate::runner::panics;
+use crate::workload::{Breach, Party, Workload};
+
+/// How the replay of a loop ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LoopEnd {
+    /// As it was recorded.
+    AsRecorded(End),
+    /// The log ends while the loop waits: it sleeps for ever.
+    Asleep,
+    /// The log ends elsewhere: it was cut off, or was not to be played further.
+    LogEnds,
+    /// It did something else.
+    Parted(Difference),
+    /// The plan has no such loop: the file, or the workload, is another one than that of the episode.
+    Foreign,
+}
+
+impl fmt::Display for LoopEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoopEnd::AsRecorded(end) => end.fmt(f),
+            LoopEnd::Asleep => f.write_str("it waits, and nothing more was recorded"),
+            LoopEnd::LogEnds => f.write_str("the log ends here"),
+            LoopEnd::Parted(difference) => difference.fmt(f),
+            LoopEnd::Foreign => f.write_str("its plan has no such loop"),
+        }
+    }
+}
+
+/// What came of a loop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoopReplay {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub end: LoopEnd,
+    /// How many entries of its log it has reached.
+    pub entries: u64,
+    /// What its party was in the end, in full.
+    pub party: Option<String>,
+}
+
+/// What came of an episode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// Each loop.
+    pub loops: Vec<LoopReplay>,
+    /// What was wrong.
+    pub failure: Option<Failure>,
+}
+
+impl Replay {
+    /// The first difference, with the loop that made it.
+    pub fn difference(&self) -> Option<(&LoopReplay, &Difference)> {
+        self.loops.iter().find_map(|replayed| match &replayed.end {
+            LoopEnd::Parted(difference) => Some((replayed, difference)),
+            _ => None,
+        })
+    }
+
+    /// Whether every loop did what was recorded of it.
+    pub fn is_faithful(&self) -> bool {
+        !self.loops.iter().any(|one| matches!(one.end, LoopEnd::Parted(_) | LoopEnd::Foreign))
+    }
+}
+
+/// What is wanted of a replay.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Plays no more than so many entries of each loop.
+    pub until: Option<u64>,
+    /// Whether parties are described in full.
+    pub parties: bool,
+}
+
+/// Plays an episode. `None` for a recording of a stage.
+pub fn replay(recording: &Recording, options: Options) -> Option<Replay> {
+    recording.plan.draw(Episode { recording, options })
+}
+
+struct Episode<'a> {
+    recording: &'a Recording,
+    options: Options,
+}
+
+/// A party after its replay.
+struct Played<P> {
+    audited: Audited<P>,
+    role_lost_at_accept: bool,
+    end: LoopEnd,
+    entries: u64,
+}
+
+impl PlanUse for Episode<'_> {
+    type Output = Replay;
+
+    fn with<W>(self, plan: W) -> Replay
+    where
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + fmt::Debug + 'static,
+        W::Client: Send + fmt::Debug + 'static,
+    {
+        let Episode { recording, options: Options { until, parties } } = self;
+        let Recording { config, nobody, loops, .. } = recording;
+        let mut replayed = Vec::new();
+        let (mut services, mut clients) = (Vec::new(), Vec::new());
+        for log in loops {
+            let index = log.index as usize;
+            let most = if log.role == Role::Service { plan.services() } else { plan.clients() };
+            if index >= most || log.addresses.len() != plan.services() {
+                let (name, end) = (log.name(), LoopEnd::Foreign);
+                replayed.push(LoopReplay { name, end, entries: 0, party: None });
+                continue;
+            }
+            let shared = Rc::new(log.clone());
+            let (end, entries, party) = match log.role {
+                Role::Service => {
+                    let played = play(&shared, config, until, plan.service(index, &log.addresses, config));
+                    services.push(played);
+                    told(&services, parties)
+                }
+                Role::Client => {
+                    let played = play(&shared, config, until, plan.client(index, &log.addresses, *nobody));
+                    clients.push(played);
+                    told(&clients, parties)
+                }
+            };
+            replayed.push(LoopReplay { name: log.name(), end, entries, party });
+        }
+        let whole = services.len() == plan.services() && clients.len() == plan.clients();
+        let late = recording.verdict.as_ref().is_none_or(|verdict| verdict.late);
+        let failure = first_breach(&replayed).or_else(|| {
+            if late {
+                return missing(&clients).or_else(|| missing(&services));
+            }
+            let judged = whole && replayed.iter().all(|one| one.end == LoopEnd::AsRecorded(End::Stopped));
+            let lost_at_accept = services.iter().any(|played| played.role_lost_at_accept);
+            let services: Vec<&W::Service> = services.iter().map(|played| played.audited.party()).collect();
+            let clients: Vec<&W::Client> = clients.iter().map(|played| played.audited.party()).collect();
+            let verdict = if judged { plan.judge(&services, &clients, lost_at_accept) } else { Ok(()) };
+            verdict.err().map(|breach| failure_of(&breach))
+        });
+        Replay { loops: replayed, failure }
+    }
+}
+
+fn told<P: Party + fmt::Debug>(played: &[Played<P>], in_full: bool) -> (LoopEnd, u64, Option<String>) {
+    let Played { audited, end, entries, .. } = played.last().expect("one was just played");
+    (end.clone(), *entries, in_full.then(|| format!("{:?}", audited.party())))
+}
+
+fn failure_of(breach: &Breach) -> Failure {
+    Failure { invariant: breach.invariant.to_owned(), details: breach.details.clone(), culprit: None }
+}
+
+/// Clients are asked first, as `soak` does.
+fn first_breach(replayed: &[LoopReplay]) -> Option<Failure> {
+    let of = |role: Role| replayed.iter().filter(move |one| one.name.starts_with(role.name()));
+    of(Role::Client).chain(of(Role::Service)).find_map(|one| {
+        let (invariant, details) = match &one.end {
+            LoopEnd::AsRecorded(End::Breach { invariant, details }) => (invariant.clone(), details.clone()),
+            LoopEnd::AsRecorded(End::Panic { message }) => ("panic".to_owned(), message.clone()),
+            _ => return None,
+        };
+        Some(Failure { invariant, details, culprit: Some(one.name.clone()) })
+    })
+}
+
+fn missing<P: Party>(played: &[Played<P>]) -> Option<Failure> {
+    let unfinished = played.iter().find(|played| !played.audited.party().is_finished())?;
+    Some(failure_of(&unfinished.audited.party().missing()))
+}
+
+fn play<P: Party>(log: &Rc<LoopLog>, config: &Config, until: Option<u64>, party: P) -> Played<P> {
+    // Messages may have come while others were taken out, so that more of them were handed over than there is room for.
+    let room = config.mailbox_messages_max.max(config.messages_per_turn as usize + 1);
+    let config = Config { mailbox_messages_max: room, ..config.clone() };
+    let playback = Playback::new(Rc::clone(log), config.messages_per_turn, until);
+    let mut audited = Audited::new(party, &config, Some(Box::new(playback.clone())));
+    let mut lost_at_accept = false;
+    let inside = Inside::enter();
+    let driven = panics::catch(|| {
+        let mut member = Member::open(playback.clone(), &config, log.role, &mut audited)
+            .map_err(|error| Breach::new("turn-error", format!("a loop could not be made: {error}")))?;
+        let ended = drive(&mut member, &playback);
+        let counters = member.counters();
+        lost_at_accept = counters.shed > 0 || counters.accept_errors > 0;
+        playback.begin_drop();
+        ended
+    });
+    drop(inside);
+    let end = match (playback.over(), driven) {
+        (Some(Over::Parted(difference)), _) => Err(difference),
+        (Some(Over::Asleep), _) => Ok(LoopEnd::Asleep),
+        (Some(Over::LogEnds), _) => Ok(LoopEnd::LogEnds),
+        (_, driven) => {
+            let end = match driven {
+                Ok(Ok(())) => End::Stopped,
+                Ok(Err(Breach { invariant, details })) => {
+                    End::Breach { invariant: invariant.to_owned(), details }
+                }
+                Err(message) => End::Panic { message },
+            };
+            playback.ended(&end).map_or(Ok(LoopEnd::AsRecorded(end)), Err)
+        }
+    };
+    let end = end.unwrap_or_else(LoopEnd::Parted);
+    Played { audited, role_lost_at_accept: lost_at_accept, end, entries: playback.entries() }
+}
+
+fn drive<P: Party>(member: &mut Member<'_, Playback, P>, playback: &Playback) -> Result<(), Breach> {
+    playback.post_to(member.sender());
+    member.begin();
+    loop {
+        if let Some(within) = playback.take_stop() {
+            member.stop(within);
+        }
+        match member.turn()? {
+            Turn::Ran => {}
+            Turn::Parked | Turn::Stopped => return Ok(()),
+        }
+    }
+}

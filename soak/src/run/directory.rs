@@ -1,0 +1,312 @@
+//! The folder of a run: what was asked, a line for each interval, histograms, failures, and the summary. The formats are
+//! described in `soak/REPORT_FORMAT.md`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
+};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use serde_json::Value;
+use sim::workload::WorkloadKind;
+
+use crate::Failure;
+use crate::latency::{LatencyBook, Timed};
+
+/// The version of the formats.
+pub(crate) const SCHEMA: u64 = 1;
+
+const RUN: &str = "run.json";
+const INTERVALS: &str = "intervals.jsonl";
+const LATENCIES: &str = "latency.hlog";
+const SUMMARY: &str = "summary.json";
+const FAILURES: &str = "failures";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    intervals: File,
+    latencies: File,
+}
+
+/// What a run that goes on finds of the parts before it.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// `run.json`.
+    pub(crate) run: Value,
+    /// The last whole line of `intervals.jsonl`; null when there is none.
+    pub(crate) last: Value,
+    /// All lines.
+    pub(crate) intervals: Vec<Value>,
+    /// All histograms, by workload.
+    pub(crate) latencies: Vec<(WorkloadKind, LatencyBook)>,
+    /// What had to be left out, in words.
+    pub(crate) dropped: Vec<String>,
+}
+
+fn refused(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Machine(format!("{what} {}: {error}", path.display()))
+}
+
+impl Directory {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// Usage: it exists. Machine: it cannot be made or written to.
+    pub(crate) fn create(path: &Path, run: &Value) -> Result<Directory, Failure> {
+        if let Err(error) = fs::create_dir(path) {
+            return Err(match error.kind() {
+                ErrorKind::AlreadyExists => Failure::Usage(format!(
+                    "{} exists, and nothing in it is overwritten; --resume {0} goes on with a run that is there, another --out \
+                     begins a new one",
+                    path.display()
+                )),
+                _ => refused("cannot make the folder", path, &error),
+            });
+        }
+        let failures = path.join(FAILURES);
+        fs::create_dir(&failures).map_err(|error| refused("cannot make the folder", &failures, &error))?;
+        write_whole(&path.join(RUN), run)?;
+        let mut header = Vec::new();
+        IntervalLogWriterBuilder::new()
+            .add_comment("[Histogram log format version 1.3]")
+            .add_comment(
+                "nanoseconds, by workload and what was timed; one group for each interval of soak run",
+            )
+            .begin_log_with(&mut header, &mut V2DeflateSerializer::new())
+            .map(|_| ())
+            .map_err(|error| refused("cannot write", path, &error))?;
+        let mut directory = Directory::open(path)?;
+        directory
+            .latencies
+            .write_all(&header)
+            .map_err(|error| refused("cannot write", &path.join(LATENCIES), &error))?;
+        Ok(directory)
+    }
+
+    fn open(path: &Path) -> Result<Directory, Failure> {
+        let append = |name: &str| {
+            let path = path.join(name);
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            file.map_err(|error| refused("cannot write", &path, &error))
+        };
+        Ok(Directory { path: path.to_owned(), intervals: append(INTERVALS)?, latencies: append(LATENCIES)? })
+    }
+
+    /// Opens the folder of a run that goes on. Lines that were torn when the part before was killed are cut off.
+    ///
+    /// # Errors
+    /// Usage: there is no run in it, or what is there is no record of this program's. Machine: it cannot be read or written.
+    pub(crate) fn resume(path: &Path) -> Result<(Directory, Past), Failure> {
+        let run = read_json(&path.join(RUN))?;
+        if run["schema"].as_u64() != Some(SCHEMA) {
+            return Err(Failure::Usage(format!(
+                "{}: the records are of schema {}, and this program writes {SCHEMA}",
+                path.display(),
+                run["schema"]
+            )));
+        }
+        let mut dropped = Vec::new();
+        let mut intervals = Vec::new();
+        let text = keep_whole_lines(&path.join(INTERVALS), &mut dropped)?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let value: Value = serde_json::from_str(line).map_err(|error| {
+                Failure::Usage(format!("{}, line {number}: {error}", path.join(INTERVALS).display()))
+            })?;
+            intervals.push(value);
+        }
+        let text = keep_whole_lines(&path.join(LATENCIES), &mut dropped)?;
+        let latencies = read_latencies(&text)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", path.join(LATENCIES).display())))?;
+        let failures = path.join(FAILURES);
+        fs::create_dir_all(&failures)
+            .map_err(|error| refused("cannot make the folder", &failures, &error))?;
+        let last = intervals.last().cloned().unwrap_or(Value::Null);
+        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, dropped }))
+    }
+
+    /// Adds the record of an interval.
+    ///
+    /// # Errors
+    /// Machine: it could not be written whole.
+    pub(crate) fn add_interval(&mut self, interval: &Value) -> Result<(), Failure> {
+        let line = format!("{interval}\n");
+        let path = self.path.join(INTERVALS);
+        self.intervals.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
+    }
+
+    /// Adds the histograms of an interval: `start` from the beginning of the run, `duration` long.
+    ///
+    /// # Errors
+    /// Machine: they could not be written whole.
+    pub(crate) fn add_latencies(
+        &mut self,
+        books: &[(WorkloadKind, LatencyBook)],
+        start: Duration,
+        duration: Duration,
+    ) -> Result<(), Failure> {
+        let path = self.path.join(LATENCIES);
+        let mut lines = Vec::new();
+        let mut serializer = V2DeflateSerializer::new();
+        let mut log = IntervalLogWriterBuilder::new()
+            .begin_log_with(&mut lines, &mut serializer)
+            .map_err(|error| refused("cannot write", &path, &error))?;
+        for (workload, book) in books {
+            for timed in Timed::ALL {
+                let histogram = book.of(timed);
+                if histogram.is_empty() {
+                    continue;
+                }
+                let name = format!("{workload}.{}", timed.name());
+                log.write_histogram(histogram, start, duration, Tag::new(&name)).map_err(|error| {
+                    Failure::Machine(format!("cannot write {}: {error:?}", path.display()))
+                })?;
+            }
+        }
+        drop(log);
+        self.latencies.write_all(&lines).map_err(|error| refused("cannot write", &path, &error))
+    }
+
+    /// Keeps what is known of a failure.
+    ///
+    /// # Errors
+    /// Machine: it could not be written whole.
+    pub(crate) fn add_failure(&self, number: usize, failure: &Value) -> Result<PathBuf, Failure> {
+        let path = self.path.join(FAILURES).join(format!("failure-{number}.json"));
+        write_whole(&path, failure).map(|()| path)
+    }
+
+    /// How many failures are kept.
+    pub(crate) fn failures(&self) -> usize {
+        fs::read_dir(self.path.join(FAILURES)).map_or(0, Iterator::count)
+    }
+
+    /// Writes the summary, in the place of one of a part before.
+    ///
+    /// # Errors
+    /// Machine: it could not be written whole; the one before is still there then.
+    pub(crate) fn write_summary(&self, summary: &Value) -> Result<(), Failure> {
+        write_whole(&self.path.join(SUMMARY), summary)
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            Failure::Usage(format!("{} does not exist: there is no run to resume", path.display()))
+        }
+        _ => refused("cannot read", path, &error),
+    })?;
+    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(path: &Path, value: &Value) -> Result<(), Failure> {
+    let beside = path.with_extension("partial");
+    let written = fs::write(&beside, format!("{value:#}\n")).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        refused("cannot write", path, &error)
+    })
+}
+
+/// Reads a file of lines, and cuts off a last one that does not end.
+fn keep_whole_lines(path: &Path, dropped: &mut Vec<String>) -> Result<String, Failure> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(|error| refused("cannot read", path, &error))?,
+    };
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        let cut = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole as u64));
+        cut.map_err(|error| refused("cannot write", path, &error))?;
+        let torn = bytes.len() - whole;
+        dropped.push(format!("{}: the last line was torn, and its {torn} bytes are dropped", path.display()));
+    }
+    String::from_utf8(bytes[..whole].to_vec())
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+fn read_latencies(text: &str) -> Result<Vec<(WorkloadKind, LatencyBook)>, String> {
+    let mut books: Vec<(WorkloadKind, LatencyBook)> = Vec::new();
+    let mut deserializer = Deserializer::new();
+    for entry in IntervalLogIterator::new(text.as_bytes()) {
+        let entry = entry.map_err(|error| format!("a line is no entry of a histogram log: {error:?}"))?;
+        let LogEntry::Interval(interval) = entry else { continue };
+        let tag = interval.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default();
+        let (workload, timed) = tag
+            .split_once('.')
+            .and_then(|(workload, timed)| {
+                Some((WorkloadKind::from_name(workload)?, Timed::from_name(timed)?))
+            })
+            .ok_or_else(|| format!("nothing here is called {tag:?}"))?;
+        let bytes = BASE64_STANDARD
+            .decode(interval.encoded_histogram())
+            .map_err(|error| format!("the histogram of {tag}: {error}"))?;
+        let histogram: Histogram<u64> = deserializer
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| format!("the histogram of {tag}: {error}"))?;
+        let at = books.iter().position(|(known, _)| *known == workload).unwrap_or_else(|| {
+            books.push((workload, LatencyBook::default()));
+            books.len() - 1
+        });
+        books[at].1.add(timed, &histogram);
+    }
+    Ok(books)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim::workload::Measures;
+    use sim::workload::load::AnswerTime;
+
+    #[test]
+    fn histograms_are_read_as_they_were_written_and_added_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let mut book = LatencyBook::default();
+        let answer = |corrected_ns| AnswerTime { corrected_ns, uncorrected_ns: corrected_ns / 2 };
+        book.take(&mut Measures {
+            answers: (1..=1000).map(|at| answer(at * 1000)).collect(),
+            ..Measures::default()
+        });
+        let books = [(WorkloadKind::Echo, book)];
+        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
+        for second in 0..3 {
+            directory.add_latencies(&books, Duration::from_secs(second), Duration::from_secs(1)).unwrap();
+        }
+        drop(directory);
+        let (_, past) = Directory::resume(&path).unwrap();
+        let [(WorkloadKind::Echo, all)] = &past.latencies[..] else { panic!("{:?}", past.latencies) };
+        assert_eq!(all.of(Timed::Corrected).len(), 3000);
+        assert_eq!(all.of(Timed::Corrected).value_at_percentile(50.0), 500_223);
+        assert_eq!(all.of(Timed::Uncorrected).max(), books[0].1.of(Timed::Uncorrected).max());
+        assert!(all.of(Timed::Lateness).is_empty());
+        assert_eq!(past.dropped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_torn_line_is_dropped_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
+        directory.add_interval(&serde_json::json!({"elapsed_ms": 1})).unwrap();
+        directory.intervals.write_all(b"{\"elapsed_ms\": 2, \"epis").unwrap();
+        drop(directory);
+        let (mut directory, past) = Directory::resume(&path).unwrap();
+        assert_eq!(past.last["elapsed_ms"], 1);
+        assert_eq!(past.dropped.len(), 1, "{:?}", past.dropped);
+        directory.add_interval(&serde_json::json!({"elapsed_ms": 3})).unwrap();
+        let (_, past) = Directory::resume(&path).unwrap();
+        assert_eq!((past.intervals.len(), past.last["elapsed_ms"].as_u64()), (2, Some(3)));
+        assert_eq!(past.dropped, Vec::<String>::new());
+    }
+}
