@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
-use sim::audit::Audited;
+use sim::audit::{Audited, Witness};
 use sim::member::{Member as Driven, Role};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
+use crate::chaos::Exposure;
 use crate::gauge::{Gauge, Needle};
 use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
 
@@ -68,6 +69,8 @@ pub(crate) struct Place {
     pub(crate) gauge: Arc<Gauge>,
     /// How far its clock is set forward.
     pub(crate) clock_shift_ns: u64,
+    /// What it has to do with chaos, if there is any.
+    pub(crate) exposure: Option<Exposure>,
 }
 
 /// Starts a loop on a thread of its own, and waits until it listens.
@@ -79,15 +82,17 @@ where
     S: Syscalls + Default,
     P: Party + Send + 'static,
 {
-    let Place { role, config, gauge, clock_shift_ns } = place;
+    let Place { role, config, gauge, clock_shift_ns, exposure } = place;
     let shown = Arc::clone(&gauge);
     let (ready, is_ready) = mpsc::channel();
     let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
     let asked = Arc::clone(&stop);
     let thread = spawn(role.name(), move || {
-        let mut audited = Audited::new(make(), &config, None);
-        let sys = Watched::new(S::default(), Arc::clone(&gauge.ledger), clock_shift_ns);
+        let _present = exposure.as_ref().map(Exposure::enter);
+        let witness = exposure.as_ref().map(|exposure| Box::new(exposure.witness()) as Box<dyn Witness>);
+        let mut audited = Audited::new(make(), &config, witness);
+        let sys = Watched::new(S::default(), Arc::clone(&gauge.ledger), clock_shift_ns, exposure);
         let counters = match Driven::open(sys, &config, role, &mut audited) {
             Ok(mut driven) => {
                 let mut needle = Needle::new(Arc::clone(&gauge), &driven);

@@ -34,6 +34,7 @@ use self::record::{Process, Record};
 use self::roster::{Roster, Totals};
 use self::signal::Asked;
 use self::watchdog::Watchdog;
+use crate::chaos::{ChaosOptions, Chronicle, Happened, shortage};
 use crate::latency::LatencyBook;
 use crate::machine::{self, Stopwatch};
 use crate::member::{panicked, spawn};
@@ -65,6 +66,7 @@ struct Run {
     roster: Arc<Roster>,
     cut: Arc<AtomicBool>,
     asked: Arc<Asked>,
+    chronicle: Arc<Chronicle>,
     watch: Stopwatch,
     /// Of the parts before this one.
     before_ms: u64,
@@ -155,6 +157,7 @@ impl Run {
             roster,
             cut: Arc::default(),
             asked: Asked::listen()?,
+            chronicle: Arc::default(),
             watch: Stopwatch::start(),
             before_ms: number("elapsed_ms"),
             part: if resumed { number("part") + 1 } else { 0 },
@@ -172,7 +175,11 @@ impl Run {
             output,
         };
         run.next_interval_ms = run.before_ms + ms(run.options.interval);
+        if let Some(chaos) = run.options.chaos.as_ref().map(ChaosOptions::describe) {
+            run.say(&chaos);
+        }
         if let Some(past) = past {
+            past.events.iter().for_each(|event| run.chronicle.restore(event));
             for (kind, book) in &past.latencies {
                 run.add_latencies(*kind, book);
             }
@@ -242,6 +249,8 @@ impl Run {
             backend: self.options.backend,
             clock_shift_ns: self.clock_shift_ns,
             roster: Arc::clone(&self.roster),
+            // The long-lived service shows what only time shows, beside what chaos does to the process.
+            chaos: index.and(self.options.chaos.clone()).map(|chaos| (chaos, Arc::clone(&self.chronicle))),
             cut: Arc::clone(&self.cut),
             plant: self.output.plant,
         }
@@ -370,7 +379,8 @@ impl Run {
                 "elapsed_ms": self.elapsed_ms(),
                 "part": self.part,
             });
-            match directory.add_failure(directory.failures(), &record) {
+            let kept = shortage::with_room(|| directory.add_failure(directory.failures(), &record));
+            match kept {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
                 Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
             }
@@ -384,6 +394,7 @@ impl Run {
             let line = self.with_record(&[], |record| record.line());
             self.say(&line);
         }
+        self.write_events();
         if self.elapsed_ms() >= self.next_interval_ms {
             self.end_interval();
             while self.next_interval_ms <= self.elapsed_ms() {
@@ -402,6 +413,33 @@ impl Run {
         }
     }
 
+    /// Writes down what went wrong on purpose since the last call.
+    fn write_events(&mut self) {
+        let (elapsed_ms, now_ns) = (self.elapsed_ms(), Stopwatch::now_ns());
+        for Happened { event, begun_ns, touched } in self.chronicle.take() {
+            let at_ms = elapsed_ms.saturating_sub(now_ns.saturating_sub(begun_ns) / 1_000_000);
+            let record = json!({
+                "at_s": at_ms as f64 / 1000.0,
+                "kind": event.kind.name(),
+                "strength": event.strength,
+                "duration_ms": event.duration_ns / 1_000_000,
+                "touched": touched,
+                "text": format!("{event}, touched {touched}"),
+            });
+            if let (Some(directory), None) = (&mut self.directory, &self.unwritable)
+                && let Err(failure) = directory.add_event(&record)
+            {
+                self.unwritable = Some(failure);
+            }
+        }
+    }
+
+    /// Kinds that were to come and never did anything.
+    fn idle_chaos(&self) -> Vec<&'static str> {
+        let kinds = self.options.chaos.iter().flat_map(|chaos| &chaos.kinds);
+        kinds.filter(|&&kind| self.chronicle.count(kind).touched == 0).map(|kind| kind.name()).collect()
+    }
+
     fn with_record<R>(
         &self,
         latencies: &[(WorkloadKind, LatencyBook)],
@@ -415,7 +453,7 @@ impl Run {
             totals: &totals,
             latencies,
             now: self.roster.now(),
-            process: Process::look(),
+            process: shortage::with_room(Process::look),
             failures: self.failures.len() as u64,
         })
     }
@@ -453,6 +491,7 @@ impl Run {
     }
 
     fn end(mut self) -> Result<(), Failure> {
+        self.write_events();
         for failure in self.quiet.leaks() {
             if self.failures.is_empty() {
                 self.fail(failure);
@@ -482,6 +521,8 @@ impl Run {
             "counters": record::counted(&all),
             "workloads": record::workloads(&totals, &self.latencies),
             "slopes": self.quiet.to_json(),
+            "chaos": self.options.chaos.as_ref().map(|_| self.chronicle.to_json()),
+            "chaos_without_effect": self.options.chaos.as_ref().map(|_| self.idle_chaos()),
         });
         if let (Some(directory), None) = (&self.directory, &self.unwritable)
             && let Err(failure) = directory.write_summary(&summary)
@@ -491,6 +532,10 @@ impl Run {
         if self.output.json {
             say(&summary.to_string())?;
         } else {
+            let idle = self.idle_chaos();
+            if !idle.is_empty() {
+                say(&format!("chaos that had no effect in this run: {}", idle.join(", ")))?;
+            }
             say(&self.verdict_line(verdict, &all))?;
         }
         if let Some(unwritable) = self.unwritable {

@@ -25,6 +25,7 @@ pub(crate) const SCHEMA: u64 = 1;
 const RUN: &str = "run.json";
 const INTERVALS: &str = "intervals.jsonl";
 const LATENCIES: &str = "latency.hlog";
+const EVENTS: &str = "events.jsonl";
 const SUMMARY: &str = "summary.json";
 const FAILURES: &str = "failures";
 
@@ -34,6 +35,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     intervals: File,
     latencies: File,
+    events: File,
 }
 
 /// What a run that goes on finds of the parts before it.
@@ -47,6 +49,8 @@ pub(crate) struct Past {
     pub(crate) intervals: Vec<Value>,
     /// All histograms, by workload.
     pub(crate) latencies: Vec<(WorkloadKind, LatencyBook)>,
+    /// All lines of `events.jsonl`.
+    pub(crate) events: Vec<Value>,
     /// What had to be left out, in words.
     pub(crate) dropped: Vec<String>,
 }
@@ -97,7 +101,8 @@ impl Directory {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.map_err(|error| refused("cannot write", &path, &error))
         };
-        Ok(Directory { path: path.to_owned(), intervals: append(INTERVALS)?, latencies: append(LATENCIES)? })
+        let (intervals, latencies, events) = (append(INTERVALS)?, append(LATENCIES)?, append(EVENTS)?);
+        Ok(Directory { path: path.to_owned(), intervals, latencies, events })
     }
 
     /// Opens the folder of a run that goes on. Lines that were torn when the part before was killed are cut off.
@@ -114,14 +119,8 @@ impl Directory {
             )));
         }
         let mut dropped = Vec::new();
-        let mut intervals = Vec::new();
-        let text = keep_whole_lines(&path.join(INTERVALS), &mut dropped)?;
-        for (number, line) in (1..).zip(text.lines()) {
-            let value: Value = serde_json::from_str(line).map_err(|error| {
-                Failure::Usage(format!("{}, line {number}: {error}", path.join(INTERVALS).display()))
-            })?;
-            intervals.push(value);
-        }
+        let intervals = read_lines(&path.join(INTERVALS), &mut dropped)?;
+        let events = read_lines(&path.join(EVENTS), &mut dropped)?;
         let text = keep_whole_lines(&path.join(LATENCIES), &mut dropped)?;
         let latencies = read_latencies(&text)
             .map_err(|error| Failure::Usage(format!("{}: {error}", path.join(LATENCIES).display())))?;
@@ -129,7 +128,7 @@ impl Directory {
         fs::create_dir_all(&failures)
             .map_err(|error| refused("cannot make the folder", &failures, &error))?;
         let last = intervals.last().cloned().unwrap_or(Value::Null);
-        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, dropped }))
+        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, events, dropped }))
     }
 
     /// Adds the record of an interval.
@@ -140,6 +139,16 @@ impl Directory {
         let line = format!("{interval}\n");
         let path = self.path.join(INTERVALS);
         self.intervals.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
+    }
+
+    /// Adds the record of something that went wrong on purpose.
+    ///
+    /// # Errors
+    /// Machine: it could not be written whole.
+    pub(crate) fn add_event(&mut self, event: &Value) -> Result<(), Failure> {
+        let path = self.path.join(EVENTS);
+        let line = format!("{event}\n");
+        self.events.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
     }
 
     /// Adds the histograms of an interval: `start` from the beginning of the run, `duration` long.
@@ -232,6 +241,16 @@ fn keep_whole_lines(path: &Path, dropped: &mut Vec<String>) -> Result<String, Fa
     }
     String::from_utf8(bytes[..whole].to_vec())
         .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Reads a file of one JSON value a line.
+fn read_lines(path: &Path, dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
+    let text = keep_whole_lines(path, dropped)?;
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| Failure::Usage(format!("{}, line {number}: {error}", path.display())))
+    };
+    (1..).zip(text.lines()).map(read).collect()
 }
 
 fn read_latencies(text: &str) -> Result<Vec<(WorkloadKind, LatencyBook)>, String> {

@@ -22,6 +22,7 @@ use sim::workload::{Load, Party, Scale, Workload, WorkloadKind};
 use super::options::Plant;
 use super::roster::Roster;
 use crate::Failure;
+use crate::chaos::{ChaosOptions, Chronicle, Turmoil};
 use crate::machine::Stopwatch;
 use crate::member::{Member, Place, panicked, spawn, start};
 use crate::poller::Backend;
@@ -42,6 +43,8 @@ pub(super) struct Episode {
     pub(super) backend: Backend,
     pub(super) clock_shift_ns: u64,
     pub(super) roster: Arc<Roster>,
+    /// What is to go wrong on purpose, and who writes down that it did.
+    pub(super) chaos: Option<(ChaosOptions, Arc<Chronicle>)>,
     /// Set when the run is to end at once.
     pub(super) cut: Arc<AtomicBool>,
     /// For tests.
@@ -131,7 +134,14 @@ impl Episode {
         let (_reserved, nobody) = reserve_port()?;
         let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
         let watch = Stopwatch::start();
-        let begun = self.begin::<S, W>(plan, nobody, &mut cast);
+        let mut turmoil = match (&self.chaos, self.load) {
+            (Some((options, chronicle)), Some(load)) => {
+                let load = Duration::from_nanos(load.duration_ns);
+                Some(Turmoil::new(options, self.seed, load, Arc::clone(chronicle))?)
+            }
+            _ => None,
+        };
+        let begun = self.begin::<S, W>(plan, nobody, &mut turmoil, &mut cast);
         let waited = begun.and_then(|()| self.wait(&cast, &watch));
         let result = match waited {
             Ok(Ended::Judged) => self.judge(plan.as_ref(), cast),
@@ -148,13 +158,20 @@ impl Episode {
         result
     }
 
-    fn place(&self, role: Role, index: usize, config: Config) -> Place {
+    fn place(&self, role: Role, index: usize, config: Config, turmoil: &Option<Turmoil>) -> Place {
         let name = format!("{}, {} {index}", self.name(), role.name());
         let gauge = self.roster.enter(self.workload, role, name);
-        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns }
+        let exposure = turmoil.as_ref().map(Turmoil::exposure);
+        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, exposure }
     }
 
-    fn begin<S, W>(&self, plan: &Arc<W>, nobody: SocketAddr, cast: &mut Cast<W>) -> Result<(), Failure>
+    fn begin<S, W>(
+        &self,
+        plan: &Arc<W>,
+        nobody: SocketAddr,
+        turmoil: &mut Option<Turmoil>,
+        cast: &mut Cast<W>,
+    ) -> Result<(), Failure>
     where
         S: Syscalls + Default + 'static,
         W: Workload + Send + Sync + 'static,
@@ -166,12 +183,15 @@ impl Episode {
         let mut addresses = vec![nobody; plan.services()];
         for index in (0..plan.services()).rev() {
             let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-            let place = self.place(Role::Service, index, config.clone());
+            let place = self.place(Role::Service, index, config.clone(), turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.service(index, &known, &limits))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
             addresses[index] = member.address;
             cast.services.insert(0, member);
+            if let Some(turmoil) = turmoil {
+                addresses[index] = turmoil.front(addresses[index])?;
+            }
         }
         for index in 0..plan.producers() {
             let sender = cast.services[plan.fed_by(index)].sender.clone();
@@ -196,13 +216,13 @@ impl Episode {
         }
         for index in 0..plan.clients() {
             let (plan, addresses) = (Arc::clone(plan), addresses.clone());
-            let place = self.place(Role::Client, index, config.clone());
+            let place = self.place(Role::Client, index, config.clone(), turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.client(index, &addresses, nobody))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
             cast.clients.push(member);
         }
-        Ok(())
+        turmoil.as_mut().map_or(Ok(()), Turmoil::begin)
     }
 
     /// Waits until nobody owes or awaits anything.
