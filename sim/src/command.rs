@@ -2,11 +2,13 @@
 
 mod conform;
 mod engine;
+mod environment;
 mod faults;
 mod input;
 mod keep;
 mod list;
 mod merge;
+mod recording;
 mod records;
 mod regression;
 mod replay;
@@ -19,12 +21,13 @@ mod trace;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use sim::fault::UnknownFault;
 use sim::runner::RunOptions;
-use sim::{FaultSet, FaultSwitches, Kernel, Weather, WorkloadKind};
+use sim::{FaultSet, FaultSwitches, Kernel, Lapse, ObligationCheck, Weather, WorkloadKind};
 
 /// Exit code for a command line or an input that makes no sense.
 const USAGE: u8 = 2;
@@ -57,7 +60,10 @@ Examples:
 
 Exit codes: 0 pass, 1 invariant broken, 2 usage: a command line or the content of a file makes no sense, 3 liveness, 4 panic,
 5 non-determinism, 6 did not reproduce, 7 input or output: a file is missing or cannot be read or written, 130 interrupted.
-A sweep ends with the code of its failing run of lowest index.";
+A sweep ends with the code of its failing run of lowest index.
+
+Variables: SIM_SEED, SIM_RUNS, SIM_JOBS, SIM_SHARD, SIM_CHECK_DETERMINISM, SIM_OUT, SIM_WORKLOAD, SIM_KERNEL, SIM_WEATHER, SIM_FAULTS, SIM_WITHOUT_FAULTS
+and SIM_SUPPRESS_FAULTS stand for the options of their names, where those are not given; other names that begin with SIM_ are refused.";
 
 const INPUTS: &str = "\
 Examples:
@@ -67,9 +73,11 @@ Examples:
 
 What is given is a seed - decimal, 0x and hex digits, or a 40-digit commit hash - or else a file. A file is taken for
   a kept run               if it begins with `sim-log`, or its name ends in .simlog
-  a regression             if it begins with `sim-regression 1`
+  a recording              if it begins with `sim-recording`, or its name ends in .simrec: real sockets, as `soak` took them
+                           down; `sim replay` plays it, `sim trace` shows it as text or json
+  a regression             if it begins with `sim-regression 1`, or its name ends in .regression
   a script of decisions    if it begins with `sim-script 1`
-  the bytes of a fuzzer    if --workload says of which workload, or a part of its path does: fuzz/artifacts/loop_echo/crash-1f3a,
+  the bytes of a fuzzer    if --workload says of which workload, or its name or its folder's does: fuzz/artifacts/loop_echo/crash-1f3a,
                            clusterfuzz-testcase-loop_echo-4567; standard error says that it was taken so
 Any other file is refused. Of a kept run that was cut off, what is left is used, and standard error says so.
 
@@ -80,7 +88,7 @@ Exit codes: 0 done, 2 usage: a command line or the content of a file makes no se
 const MERGING: &str = "\
 Exit codes: that of the failing run of lowest index (1 invariant broken, 3 liveness, 4 panic), 5 if one run of one build had two
 trace hashes, 0 if all passed, 2 usage: a command line or the content of a file makes no sense, 7 input or output: a file is missing
-or cannot be read or written, or runs are missing (see --partial).";
+or cannot be read or written, or runs are missing (see --partial), or the last line of a file contradicts the others.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -124,34 +132,53 @@ enum Verb {
 #[derive(Clone, Debug, Args)]
 struct Fixed {
     /// Workload; see `sim list`
-    #[arg(long, value_name = "W", value_parser = parse_workload)]
+    #[arg(long, value_name = "W", value_parser = parse_workload, env = "SIM_WORKLOAD", hide_env = true)]
     workload: Option<WorkloadKind>,
     /// Kernel of every host; see `sim list`
-    #[arg(long, value_name = "K", value_parser = parse_kernel)]
+    #[arg(long, value_name = "K", value_parser = parse_kernel, env = "SIM_KERNEL", hide_env = true)]
     kernel: Option<Kernel>,
     /// How much trouble there is; see `sim list`
-    #[arg(long, value_name = "W", value_parser = parse_weather)]
+    #[arg(long, value_name = "W", value_parser = parse_weather, env = "SIM_WEATHER", hide_env = true)]
     weather: Option<Weather>,
     /// Exactly these faults are on, where they are legal; a list with commas; see `sim faults`
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_FAULTS", hide_env = true)]
     faults: Option<FaultSet>,
     /// These faults are off
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_WITHOUT_FAULTS", hide_env = true)]
     without_faults: Option<FaultSet>,
     /// These faults are drawn, but nothing comes of them: shows whether one is to blame
-    #[arg(long, value_name = "F,F...", value_parser = parse_faults)]
+    #[arg(long, value_name = "F,F...", value_parser = parse_faults, env = "SIM_SUPPRESS_FAULTS", hide_env = true)]
     suppress_faults: Option<FaultSet>,
+    /// A debt that every kernel forgets, so that runs fail: for tests of what comes of a failing run
+    #[arg(long, hide = true, value_name = "N", value_parser = parse_lapse)]
+    lapse: Option<Lapse>,
 }
 
 impl Fixed {
+    /// A recording has its own workload, and no simulated kernel.
+    fn refuse_for_recording(&self, name: &str) -> Result<(), Trouble> {
+        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults, lapse } = *self;
+        let any = workload.is_some() || kernel.is_some() || weather.is_some() || lapse.is_some();
+        if any || faults.is_some() || without_faults.is_some() || suppress_faults.is_some() {
+            return Err(Trouble::Usage(format!(
+                "{name} is a recording of real sockets, of which nothing is drawn: leave out --workload, --kernel, --weather and faults"
+            )));
+        }
+        Ok(())
+    }
+
     fn options(&self) -> RunOptions {
-        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults } = *self;
+        let Fixed { workload, kernel, weather, faults, without_faults, suppress_faults, lapse } = *self;
         let switches = FaultSwitches {
             only: faults,
             without: without_faults.unwrap_or_default(),
             suppressed: suppress_faults.unwrap_or_default(),
         };
-        RunOptions { workload, kernel, weather, switches, ..RunOptions::default() }
+        let mut options = RunOptions { workload, kernel, weather, switches, lapse, ..RunOptions::default() };
+        if lapse.is_some() {
+            options.obligations = ObligationCheck::Always;
+        }
+        options
     }
 }
 
@@ -172,6 +199,11 @@ fn parse_faults(text: &str) -> Result<FaultSet, String> {
     text.parse().map_err(|error: UnknownFault| error.to_string())
 }
 
+fn parse_lapse(text: &str) -> Result<Lapse, String> {
+    let lapse = text.parse().ok().and_then(|place: usize| Lapse::ALL.get(place).copied());
+    lapse.ok_or_else(|| format!("a number below {}", Lapse::ALL.len()))
+}
+
 fn unknown(_: &str, names: &[&str]) -> String {
     format!("there are: {}", names.join(", "))
 }
@@ -187,6 +219,21 @@ enum Trouble {
     InputOutput(String),
     /// Whoever read our output has gone: nobody is left to be told.
     OutputClosed,
+}
+
+impl Trouble {
+    fn cannot_read(path: &Path, error: &io::Error) -> Trouble {
+        let text = format!("cannot read {}: {error}", path.display());
+        match error.kind() {
+            // It can be read, and makes no sense.
+            io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => Trouble::Usage(text),
+            _ => Trouble::InputOutput(text),
+        }
+    }
+
+    fn cannot_write(path: &Path, error: &io::Error) -> Trouble {
+        Trouble::InputOutput(format!("cannot write {}: {error}", path.display()))
+    }
 }
 
 impl From<io::Error> for Trouble {
@@ -211,6 +258,10 @@ impl fmt::Display for Trouble {
 }
 
 pub(crate) fn main() -> ExitCode {
+    if let Some(complaint) = environment::complaint() {
+        eprintln!("sim: {complaint}");
+        return ExitCode::from(USAGE);
+    }
     let line = match Line::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -231,7 +282,8 @@ pub(crate) fn main() -> ExitCode {
                     let first: Vec<&str> =
                         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
                     let first = first.join(" ");
-                    eprintln!("sim: {}", first.strip_prefix("error: ").unwrap_or(&first));
+                    let blamed = environment::blamed(&first).unwrap_or_default();
+                    eprintln!("sim: {}{blamed}", first.strip_prefix("error: ").unwrap_or(&first));
                     ExitCode::from(USAGE)
                 }
             };

@@ -9,7 +9,7 @@ use crate::fault::FaultSwitches;
 use crate::oracle::Oracle;
 use crate::run_log::{FORMAT, RunLog};
 use crate::runner::{Failure, Input, Outcome, RunOptions, run};
-use crate::shrink::{Progress, shrink};
+use crate::shrink::{Progress, shrink, smaller_kept};
 use crate::stage::StageBuilder;
 use crate::story::Story;
 
@@ -38,6 +38,17 @@ impl Explanation {
         source: String,
         go_on: &mut dyn FnMut(Progress) -> bool,
     ) -> Option<Explanation> {
+        Explanation::going_on(None, options, decisions, source, go_on)
+    }
+
+    /// As [`Explanation::of`], and goes on from what was kept at `earlier`, see [`smaller_kept`].
+    pub fn going_on(
+        earlier: Option<&Path>,
+        options: &RunOptions,
+        decisions: Decisions,
+        source: String,
+        go_on: &mut dyn FnMut(Progress) -> bool,
+    ) -> Option<Explanation> {
         let outcome = run(&options.clone().recorded(), decisions);
         let failure = outcome.failure.clone()?;
         let log = RunLog::of(&outcome, options, source);
@@ -47,7 +58,13 @@ impl Explanation {
             go_on(progress)
         };
         let fixed = options.clone().fixed_to(outcome.workload, outcome.kernel, outcome.weather);
-        let small = shrink(&log, &fixed, &mut counting).ok();
+        let small = match earlier.and_then(|path| smaller_kept(path, &log, &fixed)) {
+            Some(found) => {
+                let options = RunOptions { switches: found.switches, ..fixed.clone() };
+                shrink(&found, &options, &mut counting).ok()
+            }
+            None => shrink(&log, &fixed, &mut counting).ok(),
+        };
         let story = match &small {
             Some(small) => {
                 let smaller = RunOptions { switches: small.switches, ..fixed };

@@ -29,13 +29,17 @@ pub struct Format {
 pub enum FileError {
     /// Something else altogether.
     Foreign(Format),
+    /// It begins with the right word, and then with no version that there is.
+    NoVersion(Format),
     /// Made by a newer program.
     Newer {
         /// Its version of the format.
-        version: u32,
+        version: u64,
         /// The newest version that is read.
         newest: u32,
     },
+    /// The ends of its lines were changed, and so was the rest.
+    CarriageReturns,
     /// Too short to have so much as a whole header.
     Truncated,
     /// A frame is not what its checksum says.
@@ -58,6 +62,13 @@ impl fmt::Display for FileError {
             FileError::Foreign(Format { magic, what, .. }) => {
                 write!(f, "it does not begin with `{magic}`, so it is no {what}")
             }
+            FileError::NoVersion(Format { magic, version, what }) => write!(
+                f,
+                "its first line is not `{magic} {version}`, nor of another version from 1 on, so it is no {what} that can be read"
+            ),
+            FileError::CarriageReturns => f.write_str(
+                "its lines end with a carriage return: it was copied as text, which damages it; copy it again, as it is (git: `-text`)"
+            ),
             FileError::Newer { version, newest } => write!(
                 f,
                 "it has version {version} of the format, and this program reads up to {newest}: take a newer `sim`"
@@ -66,7 +77,11 @@ impl fmt::Display for FileError {
                 f.write_str("it ends before its header does, so nothing of it can be used")
             }
             FileError::Damaged { offset } => {
-                write!(f, "it is damaged: the frame at byte {offset} does not match its checksum")
+                write!(
+                    f,
+                    "it is damaged: the frame at byte {offset} does not match its checksum; copy it again, or make the run again \
+                     from its seed"
+                )
             }
             FileError::Senseless { offset, what } => {
                 write!(f, "the frame at byte {offset} makes no sense: {what}")
@@ -77,6 +92,9 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
+/// Digits of the largest version that is taken for one.
+const VERSION_DIGITS_MAX: usize = 9;
+
 impl Format {
     /// The first line.
     pub(crate) fn first_line(self) -> Vec<u8> {
@@ -85,14 +103,23 @@ impl Format {
 
     /// The bytes after the first line.
     pub(crate) fn after_first_line(self, bytes: &[u8]) -> Result<&[u8], FileError> {
-        let foreign = FileError::Foreign(self);
-        let rest = bytes.strip_prefix(self.magic.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
-        let rest = rest.ok_or_else(|| foreign.clone())?;
-        let end = rest.iter().take(11).position(|&byte| byte == b'\n').ok_or(FileError::Truncated)?;
-        let version = std::str::from_utf8(&rest[..end]).ok().and_then(|digits| digits.parse().ok());
-        match version.ok_or(foreign)? {
-            version if version > self.version => Err(FileError::Newer { version, newest: self.version }),
-            _ => Ok(&rest[end + 1..]),
+        let rest = bytes.strip_prefix(self.magic.as_bytes()).ok_or(FileError::Foreign(self))?;
+        if rest.len() <= 1 && b" ".starts_with(rest) {
+            return Err(FileError::Truncated);
+        }
+        let rest = rest.strip_prefix(b" ").ok_or(FileError::NoVersion(self))?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = rest.split_at(digits.min(VERSION_DIGITS_MAX));
+        let version = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        match (version, rest) {
+            (None | Some(0), _) => Err(FileError::NoVersion(self)),
+            (Some(_), []) => Err(FileError::Truncated),
+            (Some(_), [b'\r', b'\n', ..]) => Err(FileError::CarriageReturns),
+            (Some(version), [b'\n', ..]) if version > u64::from(self.version) => {
+                Err(FileError::Newer { version, newest: self.version })
+            }
+            (Some(_), [b'\n', rest @ ..]) => Ok(rest),
+            (Some(_), _) => Err(FileError::NoVersion(self)),
         }
     }
 }
@@ -179,4 +206,34 @@ pub(crate) fn named<T>(
 ) -> Result<T, String> {
     let value = lines.get(name).ok_or_else(|| format!("no {name} is named"))?;
     parse(value).ok_or_else(|| format!("there is no {name} {value:?} here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_line_that_is_nearly_right_says_what_is_wrong_with_it() {
+        let format = Format { magic: "sim-log", version: 3, what: "kept run" };
+        let of = |bytes: &[u8]| format.after_first_line(bytes).map(<[u8]>::len);
+        assert_eq!(of(b"sim-log 3\nrest"), Ok(4));
+        for nearly in [
+            &b"sim-log x\n"[..],
+            b"sim-log 0\n",
+            b"sim-log 3x\n",
+            b"sim-logs\n",
+            b"sim-log \n",
+            b"sim-log -1\n",
+        ] {
+            assert_eq!(of(nearly), Err(FileError::NoVersion(format)), "{nearly:?}");
+        }
+        // More digits than any version has.
+        assert_eq!(of(b"sim-log 99999999999999999999\n"), Err(FileError::NoVersion(format)));
+        assert_eq!(of(b"sim-log 4\n"), Err(FileError::Newer { version: 4, newest: 3 }));
+        assert_eq!(of(b"sim-log 3\r\nrest"), Err(FileError::CarriageReturns));
+        for cut in [&b"sim-log"[..], b"sim-log ", b"sim-log 3"] {
+            assert_eq!(of(cut), Err(FileError::Truncated), "{cut:?}");
+        }
+        assert_eq!(of(b"sim-l"), Err(FileError::Foreign(format)));
+    }
 }

@@ -55,6 +55,7 @@ pub mod decision;
 mod event;
 pub mod explain;
 pub mod fault;
+pub mod file;
 pub mod frame;
 mod fuzz_input;
 pub mod guard;

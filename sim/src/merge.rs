@@ -1,7 +1,7 @@
 //! Records of many machines as one: associative, commutative, idempotent.
 //!
 //! A run is the same run when `build`, `sweep` and `run` are the same. Of two records of one run a fixed order keeps one: failing over
-//! passing, then by content. If their hashes differ under one build, something undeclared decided something, and that stays on
+//! passing, then by content. If they differ under one build, something undeclared decided something, and that stays on
 //! record as an *alarm*. So files may be merged in any order, twice, or in parts that are merged later.
 //!
 //! Memory: about 110 bytes for each run, and the text of at most so many failing runs for each sweep. Those with the lowest numbers keep their text,
@@ -32,7 +32,7 @@ pub struct Merged {
     pub runs: BTreeMap<u64, RunRecord>,
     /// Where runs were kept.
     pub kept: BTreeMap<u64, String>,
-    /// Runs that did not always have the same hash: their seed, and the hashes.
+    /// Runs that did not always go the same way: their seed, and their hashes. Where there is one hash, something else differed.
     pub alarms: BTreeMap<u64, (u64, BTreeSet<u64>)>,
     /// The failing runs whose text is kept.
     told: BTreeSet<u64>,
@@ -108,6 +108,12 @@ impl Merge {
     }
 }
 
+/// Whether two records tell the same of one run. How it failed in words may be missing in one.
+fn is_same(one: &RunRecord, other: &RunRecord) -> bool {
+    let without_words = |record: &RunRecord| RunRecord { told: None, ..record.clone() };
+    without_words(one) == without_words(other)
+}
+
 /// Of two records of one run the smaller one is kept.
 fn order(record: &RunRecord) -> impl Ord + '_ {
     let RunRecord { workload, kernel, weather, .. } = record;
@@ -123,7 +129,7 @@ fn order(record: &RunRecord) -> impl Ord + '_ {
 impl Merged {
     fn add_run(&mut self, run: u64, record: RunRecord, told_max: usize) {
         if let Some(known) = self.runs.get(&run) {
-            if known.trace_hash != record.trace_hash {
+            if !is_same(known, &record) {
                 let (seed, hashes) = (known.seed.min(record.seed), [known.trace_hash, record.trace_hash]);
                 self.alarm(run, seed, hashes.to_vec());
             }

@@ -166,7 +166,7 @@ pub enum Entry {
         /// The file.
         path: String,
     },
-    /// A run that did not always have the same hash.
+    /// A run that did not always go the same way.
     Alarm {
         /// Its place in the sweep.
         run: u64,

@@ -11,7 +11,7 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | `H` | lines `name value`: build, workload, seed of the plan, where nobody listens, limits of the loops |
+//! | `H` | lines `name value`: build, workload, seed of the plan, its load if it has one, where nobody listens, limits of the loops |
 //! | `L` | a loop: lines `name value`: role, number, poller, addresses of the services, whether its log was cut at the bound |
 //! | `K` | entries of the loop named last, at most about 256 KiB of them |
 //! | `E` | lines `name value`: whether the episode was late, and what was wrong |
@@ -28,6 +28,7 @@ mod playback;
 mod recorder;
 mod replay;
 mod settings;
+mod show;
 mod words;
 
 use std::fmt;
@@ -35,6 +36,7 @@ use std::net::SocketAddr;
 
 use reactor::Config;
 
+use crate::file::shown;
 use crate::frame::Format;
 use crate::run_log::build_name;
 
@@ -46,6 +48,7 @@ pub use plan::{Plan, PlanUse};
 pub use playback::Difference;
 pub use recorder::Recorder;
 pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
+pub use show::{write_json, write_text};
 
 /// What the files begin with.
 pub const FORMAT: Format = Format { magic: "sim-recording", version: 1, what: "recording" };
@@ -64,9 +67,9 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { invariant, details, culprit } = self;
-        write!(f, "{invariant}: {details}")?;
+        write!(f, "{}: {}", shown(invariant), shown(details))?;
         match culprit {
-            Some(culprit) => write!(f, " (seen by {culprit})"),
+            Some(culprit) => write!(f, " (seen by {})", shown(culprit)),
             None => Ok(()),
         }
     }
@@ -120,8 +123,8 @@ impl Recording {
 impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Recording { build, plan, loops, .. } = self;
-        let Plan { workload, seed } = plan;
+        let Plan { workload, seed, .. } = plan;
         let seed = crate::decision::seed::Seed(*seed);
-        write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {build}", loops.len())
+        write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {}", loops.len(), shown(build))
     }
 }

@@ -84,6 +84,9 @@ impl std::str::FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Place, String> {
+        if text.contains(char::is_control) {
+            return Err("a place is one line".to_owned());
+        }
         let (sort, rest) = text.split_once(' ').unwrap_or((text, ""));
         match sort {
             "counter" => {

@@ -21,6 +21,7 @@ use std::fmt;
 
 use crate::decision::log::ChoiceLog;
 use crate::fault::FaultSwitches;
+use crate::file::shown;
 use crate::frame::Format;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
@@ -158,6 +159,7 @@ pub fn build_name() -> String {
 impl fmt::Display for RunLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunLog { workload, kernel, weather, source, build, .. } = self;
+        let (source, build) = (shown(source), shown(build));
         write!(f, "{workload} on {kernel} in {weather} weather, from {source}, made by {build}")
     }
 }

@@ -124,6 +124,13 @@ pub struct Outcome {
     pub oversleepers: Vec<Sleeper>,
 }
 
+impl Outcome {
+    /// Whether a run that was to end at this call ([`RunOptions::until_step`]) did so, and not by itself.
+    pub fn was_stopped(&self, until_step: Option<u64>) -> bool {
+        self.failure.is_none() && until_step.is_some_and(|until| self.steps >= until)
+    }
+}
+
 /// Runs once. The same options and decisions give the same outcome, on every machine.
 ///
 /// # Panics

@@ -8,11 +8,13 @@
 //! another kind of bug. Smaller is less to understand: fewer decisions that are not zero, and fewer calls; then smaller values.
 
 use std::ops::Range;
+use std::path::Path;
 
 use crate::decision::log::ChoiceLog;
 use crate::decision::tape::{LaneName, Tape};
 use crate::decision::{Decisions, Domain};
 use crate::fault::{FaultKind, FaultSet};
+use crate::file;
 use crate::oracle::Oracle;
 use crate::run_log::RunLog;
 use crate::runner::{Failure, Outcome, RunOptions, run};
@@ -38,6 +40,9 @@ pub struct Progress {
     pub pass: &'static str,
 }
 
+/// What the source of a shrunk run ends with.
+const SHRUNK: &str = ", shrunk";
+
 /// So many calls are as hard to understand as one decision.
 const CALLS_OF_A_DECISION: u64 = 32;
 
@@ -48,6 +53,19 @@ struct Cost {
     burden: u64,
     steps: u64,
     bits: u64,
+}
+
+impl Cost {
+    fn new(choices: &ChoiceLog, tape: &Tape, steps: u64) -> Cost {
+        let bits =
+            choices.choices().iter().map(|choice| u64::from(u64::BITS - choice.value.leading_zeros())).sum();
+        let burden = tape.weight() as u64 + steps / CALLS_OF_A_DECISION;
+        Cost { burden, steps, bits }
+    }
+
+    fn of(log: &RunLog) -> Cost {
+        Cost::new(&log.choices, &log.choices.tape(), log.calls.len() as u64)
+    }
 }
 
 /// What must stay as it is.
@@ -92,10 +110,7 @@ impl Smallest {
     fn of(options: &RunOptions, outcome: &mut Outcome) -> Smallest {
         let choices = outcome.choices.take().unwrap_or_default();
         let tape = choices.tape();
-        let bits =
-            choices.choices().iter().map(|choice| u64::from(u64::BITS - choice.value.leading_zeros())).sum();
-        let burden = tape.weight() as u64 + outcome.steps / CALLS_OF_A_DECISION;
-        let cost = Cost { burden, steps: outcome.steps, bits };
+        let cost = Cost::new(&choices, &tape, outcome.steps);
         let drawn = outcome.faults.iter().filter(|&(_, count)| count > 0).map(|(kind, _)| kind).collect();
         Smallest { options: options.clone(), choices, tape, cost, steps: outcome.steps, drawn }
     }
@@ -177,7 +192,28 @@ pub fn shrink(
     shrinker.run();
     let Smallest { options, tape, .. } = shrinker.best;
     let outcome = run(&options.clone().recorded(), Decisions::from_tape(tape));
-    Ok(RunLog::of(&outcome, &options, format!("{}, shrunk", log.source.trim_end_matches(", shrunk"))))
+    Ok(RunLog::of(&outcome, &options, format!("{}{SHRUNK}", origin(&log.source))))
+}
+
+/// The run that was kept at `path`, if it is what an earlier shrink made of the same run, still fails in the same way, and is
+/// smaller: whoever shrinks goes on with it then, so that nothing is lost when the work is stopped early. What fixes the run, and
+/// is to be done on purpose, is in `options`, as for [`shrink`].
+pub fn smaller_kept(path: &Path, log: &RunLog, options: &RunOptions) -> Option<RunLog> {
+    let kept = RunLog::from_bytes(&file::read(path).ok()?).ok()?;
+    let of = |log: &RunLog| (log.workload, log.kernel, log.weather, origin(&log.source).to_owned());
+    if of(&kept) != of(log) || !kept.failure()?.is_like(log.failure()?) {
+        return None;
+    }
+    let again = RunOptions { switches: kept.switches, ..options.clone() }.recorded();
+    let outcome = run(&again, Decisions::from_tape(kept.choices.tape()));
+    let found = RunLog::of(&outcome, &again, kept.source);
+    let smaller = found.failure()?.is_like(log.failure()?) && Cost::of(&found) < Cost::of(log);
+    smaller.then_some(found)
+}
+
+/// Where the decisions of a run came from before it was shrunk.
+fn origin(source: &str) -> &str {
+    source.trim_end_matches(SHRUNK)
 }
 
 impl Shrinker<'_> {

@@ -1,8 +1,9 @@
 //! A failing run in words: who did what, in order, at most a dozen lines.
 //!
-//! What every run does - clocks, options, registrations - is left out; calls of one loop in a row share a line; repeated calls
-//! are counted. Where there is more than fits, the middle goes: how it began and how it came to its end stay. Last come the
-//! loops that sleep through something, and the step at which the invariant broke.
+//! What every run does - clocks, options, registrations - is left out; calls of one loop in a row share a line, and so do connects of
+//! several; repeated calls are counted. Where there is more than fits, the middle goes: how it began and how it came to its end stay,
+//! and reads of pieces that nobody sent as such. Last come the loops that sleep through something, and the step at which the
+//! invariant broke.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +27,8 @@ const SLEEPERS_MAX: usize = 2;
 const DEEDS_MAX: usize = 5;
 /// Deeds of the beginning that stay when the middle goes.
 const BEGINNING: usize = 2;
+/// Deeds of the end that stay then.
+const ENDING: usize = 3;
 
 /// One thing that somebody did, in words.
 #[derive(Clone, Debug)]
@@ -36,6 +39,14 @@ struct Deed {
     actor: Option<ThreadId>,
     text: String,
     times: u64,
+    /// It reads as many bytes as nobody had sent at once: the network cut what was sent, or joined it.
+    is_of_a_piece: bool,
+}
+
+impl Deed {
+    fn connects(&self) -> bool {
+        self.text.starts_with("connects ")
+    }
 }
 
 /// One line of the middle of a story.
@@ -45,6 +56,8 @@ struct Line {
     text: String,
     /// It says what went wrong, and stays whatever else goes.
     guilty: bool,
+    /// One of its deeds is of a piece.
+    is_of_a_piece: bool,
 }
 
 impl fmt::Display for Line {
@@ -54,15 +67,21 @@ impl fmt::Display for Line {
     }
 }
 
-/// As many lines as there is room for: how it began, the guilty ones, what came just before each of them, and the end.
-/// A gap takes a line too.
+/// As many lines as there is room for: the guilty ones, what came just before each of them, how it began, how it ended, and of the
+/// others the last ones, first of those that read a piece. A gap takes a line too.
 fn fitting(told: &[Line], room: usize) -> Vec<String> {
     if told.len() <= room {
         return told.iter().map(ToString::to_string).collect();
     }
     let guilty = (0..told.len()).filter(|&place| told[place].guilty);
     let ahead_of_guilty = guilty.clone().flat_map(|place| [place.saturating_sub(1), place.saturating_sub(2)]);
-    let wanted = guilty.chain(ahead_of_guilty).chain((0..BEGINNING).chain((0..told.len()).rev()));
+    let from_the_end = || (0..told.len()).rev();
+    let wanted = guilty
+        .chain(ahead_of_guilty)
+        .chain(0..BEGINNING)
+        .chain(from_the_end().take(ENDING))
+        .chain(from_the_end().filter(|&place| told[place].is_of_a_piece))
+        .chain(from_the_end());
     let mut chosen = BTreeSet::new();
     for place in wanted {
         chosen.insert(place);
@@ -109,11 +128,12 @@ impl Story {
         lines.extend(decisions(outcome.choices.as_ref()));
         let room = LINES_MAX - 1 - lines.len();
         let mut told = paragraphs(outcome, failure.step);
-        told.extend(sleepers(outcome));
+        told.extend(sleepers(outcome, failure.step));
         told.sort_by_key(|line| line.step);
         lines.extend(fitting(&told, room));
         let ending = format!("{}: {}", failure.oracle, first_line(&failure.details));
-        lines.push(Line { step: failure.step, text: ending, guilty: false }.to_string());
+        lines
+            .push(Line { step: failure.step, text: ending, guilty: false, is_of_a_piece: false }.to_string());
         Story { lines }
     }
 
@@ -183,9 +203,10 @@ fn name_of(outcome: &Outcome, thread: ThreadId) -> String {
 }
 
 /// Loops that sleep though there is something to do.
-fn sleepers(outcome: &Outcome) -> Vec<Line> {
+fn sleepers(outcome: &Outcome, until: u64) -> Vec<Line> {
     let tell = |sleeper: &Sleeper| {
-        let step = last_step_of(outcome, sleeper) + 1;
+        // No call comes after the one at which it failed.
+        let step = (last_step_of(outcome, sleeper) + 1).min(until);
         let until = match sleeper.until {
             None => "without end".to_owned(),
             Some(until) => format!("until {}", seconds(until)),
@@ -193,7 +214,7 @@ fn sleepers(outcome: &Outcome) -> Vec<Line> {
         let waiting: Vec<String> = sleeper.waiting.iter().map(ToString::to_string).collect();
         let name = name_of(outcome, sleeper.thread);
         let text = format!("{name} goes to sleep {until}, with {}", waiting.join(", "));
-        Line { step, text, guilty: true }
+        Line { step, text, guilty: true, is_of_a_piece: false }
     };
     outcome.oversleepers.iter().take(SLEEPERS_MAX).map(tell).collect()
 }
@@ -217,6 +238,7 @@ fn seconds(at: Instant) -> String {
 /// Deeds of the same doer in a row, a line each.
 fn paragraphs(outcome: &Outcome, until: u64) -> Vec<Line> {
     let mut deeds: Vec<Deed> = Vec::new();
+    let mut sent: BTreeSet<u64> = BTreeSet::new();
     let mut step = 0;
     for entry in &outcome.trace {
         let deed = match entry {
@@ -225,11 +247,24 @@ fn paragraphs(outcome: &Outcome, until: u64) -> Vec<Line> {
                 if step > until {
                     break;
                 }
-                deed_of(call)
+                let is_of_a_piece = match (call.call, call.outcome) {
+                    (CallKind::Send | CallKind::Sendmsg, Answer::Value(count)) => {
+                        sent.insert(count);
+                        false
+                    }
+                    (CallKind::Recv, Answer::Value(count)) => count > 0 && !sent.contains(&count),
+                    _ => false,
+                };
+                deed_of(call).map(|deed| Deed { is_of_a_piece, ..deed })
             }
-            TraceEntry::Note { at, text } => {
-                worth_telling(text).then(|| Deed { step, at: *at, actor: None, text: text.clone(), times: 1 })
-            }
+            TraceEntry::Note { at, text } => worth_telling(text).then(|| Deed {
+                step,
+                at: *at,
+                actor: None,
+                text: text.clone(),
+                times: 1,
+                is_of_a_piece: false,
+            }),
         };
         let Some(deed) = deed else { continue };
         match deeds.last_mut() {
@@ -240,19 +275,22 @@ fn paragraphs(outcome: &Outcome, until: u64) -> Vec<Line> {
     let mut lines = Vec::new();
     for group in grouped(&deeds) {
         let first = &group[0];
-        let words: Vec<String> = group
-            .iter()
-            .map(|deed| {
-                if deed.times == 1 {
-                    deed.text.clone()
-                } else {
-                    format!("{} ({} times)", deed.text, deed.times)
-                }
-            })
-            .collect();
-        let doer = first.actor.map_or_else(String::new, |thread| name_of(outcome, thread) + " ");
-        let text = format!("{} {doer}{}", seconds(first.at), words.join(", "));
-        lines.push(Line { step: first.step, text, guilty: false });
+        let mut doer = None;
+        let tell = |deed: &Deed| {
+            let is_new = doer != deed.actor;
+            doer = deed.actor;
+            let named = deed.actor.filter(|_| is_new);
+            let mut words = named.map_or_else(String::new, |thread| name_of(outcome, thread) + " ");
+            words += &deed.text;
+            if deed.times > 1 {
+                words += &format!(" ({} times)", deed.times);
+            }
+            words
+        };
+        let words: Vec<String> = group.iter().map(tell).collect();
+        let text = format!("{} {}", seconds(first.at), words.join(", "));
+        let is_of_a_piece = group.iter().any(|deed| deed.is_of_a_piece);
+        lines.push(Line { step: first.step, text, guilty: false, is_of_a_piece });
     }
     lines
 }
@@ -263,8 +301,9 @@ fn grouped(deeds: &[Deed]) -> Vec<&[Deed]> {
     for place in 1..=deeds.len() {
         let ends = place == deeds.len()
             || place - start == DEEDS_MAX
-            || deeds[place].actor != deeds[start].actor
-            || deeds[start].actor.is_none();
+            || deeds[start].actor.is_none()
+            || (deeds[place].actor != deeds[place - 1].actor
+                && !(deeds[start..=place].iter().all(Deed::connects)));
         if ends {
             groups.push(&deeds[start..place]);
             start = place;
@@ -317,5 +356,47 @@ fn deed_of(call: &CallRecord) -> Option<Deed> {
         }
         _ => return None,
     };
-    Some(Deed { step: call.step, at: call.ended, actor: Some(call.thread), text, times: 1 })
+    Some(Deed {
+        step: call.step,
+        at: call.ended,
+        actor: Some(call.thread),
+        text,
+        times: 1,
+        is_of_a_piece: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: u64, pieces: &[u64]) -> Vec<Line> {
+        let line = |step| Line {
+            step,
+            text: format!("does {step}"),
+            guilty: false,
+            is_of_a_piece: pieces.contains(&step),
+        };
+        (0..count).map(line).collect()
+    }
+
+    fn steps(told: &[Line], room: usize) -> Vec<String> {
+        let words = |line: String| line.split_whitespace().last().unwrap_or_default().to_owned();
+        fitting(told, room).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn where_the_middle_goes_what_was_read_in_pieces_stays() {
+        assert_eq!(steps(&lines(14, &[]), 8), ["0", "1", "...", "9", "10", "11", "12", "13"]);
+        assert_eq!(steps(&lines(14, &[4, 6]), 9), ["0", "1", "...", "6", "...", "10", "11", "12", "13"]);
+        assert_eq!(steps(&lines(14, &[2]), 8), ["0", "1", "2", "...", "10", "11", "12", "13"]);
+    }
+
+    #[test]
+    fn a_guilty_line_stays_before_everything_else() {
+        let mut told = lines(14, &[4]);
+        told[7].guilty = true;
+        let left = steps(&told, 8);
+        assert!(["5", "6", "<--"].iter().all(|step| left.contains(&(*step).to_owned())), "{left:?}");
+    }
 }

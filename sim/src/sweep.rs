@@ -69,6 +69,12 @@ impl Sweep {
         }
     }
 
+    /// Threads that are made: more than runs would find nothing to do, and take their time to be made.
+    fn threads(&self) -> usize {
+        let runs = usize::try_from(self.runs_here()).unwrap_or(usize::MAX);
+        self.jobs.get().min(runs).min(JOBS_MAX)
+    }
+
     /// How many runs this shard makes.
     pub fn runs_here(&self) -> u64 {
         self.shard.runs_of(self.runs)
@@ -246,6 +252,9 @@ pub struct Made<'a> {
     pub failed: u64,
 }
 
+/// Threads of a sweep at most, whatever number is asked for.
+const JOBS_MAX: usize = 1024;
+
 /// Makes all runs of the shard. `stop` ends the sweep early; `done` hears of each run.
 pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -> Summary {
     let next = AtomicU64::new(0);
@@ -253,7 +262,7 @@ pub fn sweep(sweep: &Sweep, stop: &AtomicBool, mut done: impl FnMut(Made<'_>)) -
     let (sender, receiver) = mpsc::channel();
     let mut summary = Summary::new();
     thread::scope(|scope| {
-        for job in 0..sweep.jobs.get() {
+        for job in 0..sweep.threads() {
             let (sender, next, enough) = (sender.clone(), &next, &enough);
             let work = move || {
                 while !stop.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed) {
@@ -407,5 +416,15 @@ mod tests {
                 assert!(dealt.values().all(|&count| count > 57), "shard {shard}: {dealt:?}");
             }
         }
+    }
+
+    #[test]
+    fn there_are_never_more_threads_than_runs_and_never_a_great_many() {
+        let threads = |runs, jobs| {
+            Sweep::of(RunOptions::default(), 0, runs, NonZeroUsize::new(jobs).unwrap()).threads()
+        };
+        assert_eq!(threads(5, 1_000_000), 5);
+        assert_eq!(threads(5, 2), 2);
+        assert_eq!(threads(u64::MAX, usize::MAX), JOBS_MAX);
     }
 }

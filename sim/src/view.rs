@@ -7,7 +7,7 @@ mod html;
 mod json;
 mod pcapng;
 mod perfetto;
-mod quote;
+pub(crate) mod quote;
 mod text;
 
 use std::fmt;

@@ -7,8 +7,19 @@ use sim::run_log::RunLog;
 use sim::runner::{RunOptions, run};
 use sim::{Decisions, Lapse, ObligationCheck, WorkloadKind};
 
+/// The binary, without any variable that it would obey.
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SIM_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("the binary can be started")
+    binary().args(arguments).output().expect("the binary can be started")
 }
 
 fn said(output: &Output) -> String {
@@ -120,7 +131,7 @@ fn the_bytes_of_a_fuzzer_are_taken_for_a_run_of_the_workload_in_their_path_and_t
     }
     // Named from within its folder.
     let folder = Path::new(&given.path).parent().expect("a folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+    let output = binary()
         .args(["replay", "--quiet", "crash-1f3a"])
         .current_dir(folder)
         .output()
@@ -188,8 +199,11 @@ fn damaged_newer_and_half_files_are_refused_with_what_is_wrong_with_them() {
     let mut damaged = whole.clone();
     damaged[40] ^= 0x10;
     for (name, bytes, wrong) in [
-        ("damaged.simlog", &damaged[..], "it is damaged"),
+        ("damaged.simlog", &damaged[..], "checksum; copy it again, or make the run again"),
         ("newer.simlog", b"sim-log 2\n", "version 2 of the format"),
+        ("x.simlog", b"sim-log x\n", "its first line is not `sim-log 1`"),
+        ("zero.simlog", b"sim-log 0\n", "its first line is not `sim-log 1`"),
+        ("text.simlog", b"sim-log 1\r\n", "copy it again"),
         ("short.simlog", &whole[..14], "it ends before its header does"),
         ("empty.simlog", b"", "it does not begin with `sim-log`"),
         ("script", b"sim-script 1\nsetup zero = 2\n", "line 2"),

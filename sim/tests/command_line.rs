@@ -3,7 +3,18 @@
 use std::process::{Command, Output, Stdio};
 
 fn sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("the binary can be started")
+    sim_with(&[], arguments)
+}
+
+/// With these variables, and none of those that the tests themselves may run under.
+fn sim_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SIM_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables.iter().copied()).args(arguments).output().expect("the binary can be started")
 }
 
 fn out(output: &Output) -> String {
@@ -293,4 +304,47 @@ fn a_trace_that_cannot_be_made_or_written_says_why() {
     let output = sim(&["trace", "1", "--out", folder.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(7));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("sim: cannot write "), "{output:?}");
+}
+
+#[test]
+fn variables_stand_for_options_that_are_not_given() {
+    let hashes = |variables: &[(&str, &str)], arguments: &[&str]| {
+        out(&sim_with(variables, &[&["run", "--hashes"][..], arguments].concat()))
+            .lines()
+            .filter(|line| line.starts_with("run "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let given = hashes(
+        &[],
+        &["--seed", "7", "--runs", "6", "--workload", "echo", "--kernel", "macos", "--shard", "2/2"],
+    );
+    assert_eq!(given.len(), 3, "{given:?}");
+    let variables = [
+        ("SIM_SEED", "7"),
+        ("SIM_RUNS", "6"),
+        ("SIM_JOBS", "2"),
+        ("SIM_WORKLOAD", "echo"),
+        ("SIM_KERNEL", "macos"),
+        ("SIM_SHARD", "2/2"),
+    ];
+    assert_eq!(hashes(&variables, &[]), given);
+    assert_eq!(hashes(&variables, &["--runs", "1", "--shard", "1/1"]).len(), 1, "an option wins");
+}
+
+#[test]
+fn a_variable_that_means_nothing_here_is_refused() {
+    for (name, value, part) in [
+        ("SIM_SED", "1", "SIM_SED is no variable of `sim`; there are: SIM_SEED"),
+        ("SIM_SEED", "zz", "(SIM_SEED says so)"),
+        ("SIM_RUNS", "0", "(SIM_RUNS says so)"),
+        ("SIM_KERNEL", "plan9", "(SIM_KERNEL says so)"),
+        ("SIM_REPLAY", "kept.simlog", "here it is sim replay FILE"),
+        ("SIM_RUNS", "99999999999999999999", "at most 18446744073709551615"),
+    ] {
+        let output = sim_with(&[(name, value)], &["run"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(part) && said.lines().count() == 1, "{name}: {said}");
+    }
 }

@@ -4,6 +4,11 @@ use std::process::{Command, Output};
 
 fn conform(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SIM_") {
+            command.env_remove(name);
+        }
+    }
     command.arg("conform").args(arguments).output().expect("the binary can be started")
 }
 

@@ -224,6 +224,120 @@ fn one_run_with_two_hashes_is_an_alarm_that_stays() {
     assert_eq!(output.status.code(), Some(5), "an alarm is merged like everything else");
 }
 
+/// The lines of a sweep, changed one by one; what becomes empty is left out.
+fn changed(folder: &Path, name: &str, of: &str, change: impl Fn(Value) -> Value) -> String {
+    let file = path(folder, name);
+    let lines =
+        text(of).lines().map(|line| change(value(line))).filter(|line| !line.is_null()).collect::<Vec<_>>();
+    std::fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("a file");
+    file
+}
+
+#[test]
+fn one_run_with_one_hash_and_another_seed_or_number_of_calls_is_an_alarm_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = whole(folder.path());
+    for (member, other) in
+        [("seed", "0x0000000000000001".into()), ("steps", Value::from(3_u64)), ("kernel", "plan9".into())]
+    {
+        let file = changed(folder.path(), "changed.jsonl", &whole, |mut line| {
+            if line["run"] == 5 {
+                line[member] = if member == "kernel" {
+                    if line["kernel"] == "linux" { "macos".into() } else { "linux".into() }
+                } else {
+                    other.clone()
+                };
+            }
+            line
+        });
+        let (all, output) = merged(folder.path(), "all.jsonl", &[whole.clone(), file]);
+        assert_eq!(output.status.code(), Some(5), "{member}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("and one trace hash 0x"), "{output:?}");
+        assert_eq!(merged(folder.path(), "again.jsonl", &[all]).1.status.code(), Some(5), "{member}");
+    }
+}
+
+#[test]
+fn a_sweep_of_which_no_file_says_how_many_runs_it_has_is_not_taken_for_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = whole(folder.path());
+    let headless = changed(folder.path(), "headless.jsonl", &whole, |line| {
+        if line["type"] == "sweep" { Value::Null } else { line }
+    });
+    let (out, output) = merged(folder.path(), "m.jsonl", std::slice::from_ref(&headless));
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("unknown: no file begins with"), "{output:?}");
+    assert_eq!(sim().args(["merge", &out, "--partial"]).output().unwrap().status.code(), Some(0));
+    // Another file says it.
+    assert_eq!(merged(folder.path(), "m.jsonl", &[headless, whole]).1.status.code(), Some(0));
+}
+
+#[test]
+fn a_part_whose_first_line_is_missing_has_reported_what_it_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let part = |number: &str| {
+        let file = path(folder.path(), &format!("{number}.jsonl"));
+        let mut command = sim();
+        command.args(["run", "--runs", RUNS, "--shard", &format!("{number}/2"), "--records", &file]);
+        done(command);
+        file
+    };
+    let (first, second) = (part("1"), part("2"));
+    let headless = changed(folder.path(), "headless.jsonl", &second, |line| {
+        if line["type"] == "sweep" || line["run"] == 9 { Value::Null } else { line }
+    });
+    let (_, output) = merged(folder.path(), "m.jsonl", &[first, headless]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("runs 9 of shards that did report") && !said.contains("never reported"), "{said}");
+}
+
+#[test]
+fn a_last_line_that_contradicts_the_others_is_an_alarm_that_partial_does_not_silence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = whole(folder.path());
+    for (member, lie) in [("runs", 71_u64), ("failed", 1)] {
+        let file = changed(folder.path(), "lie.jsonl", &whole, |mut line| {
+            if line["type"] == "end" {
+                line[member] = lie.into();
+            }
+            line
+        });
+        let output = sim().args(["merge", "--partial", &file]).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("ALARM: ") && said.contains("contradicts itself"), "{said}");
+    }
+}
+
+#[test]
+fn a_part_that_was_merged_as_such_is_not_said_to_have_been_interrupted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let part = path(folder.path(), "part.jsonl");
+    let mut command = sim();
+    command.args(["run", "--runs", RUNS, "--shard", "1/2", "--records", &part]);
+    done(command);
+    let once = path(folder.path(), "once.jsonl");
+    assert_eq!(
+        sim().args(["merge", "--partial", &part, "--out", &once]).output().unwrap().status.code(),
+        Some(0)
+    );
+    let again = sim().args(["merge", "--partial", &once]).output().expect("it can be started");
+    assert_eq!((again.status.code(), &again.stderr[..]), (Some(0), &b""[..]), "{again:?}");
+}
+
+#[test]
+fn names_in_files_do_not_reach_a_terminal_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = whole(folder.path());
+    let file = changed(folder.path(), "coloured.jsonl", &whole, |mut line| {
+        line["build"] = "\u{1b}[2J\u{1b}]0;owned\u{7}".into();
+        line
+    });
+    let output = sim().args(["merge", &file]).output().expect("it can be started");
+    assert!(!output.stdout.contains(&0x1b) && !output.stdout.contains(&7), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("made by \\u{1b}[2J"), "{output:?}");
+}
+
 fn refused(file: &str) -> String {
     let output = sim().args(["merge", file]).output().expect("it can be started");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -261,6 +375,9 @@ fn lines_are_cut_off_passed_over_or_refused_by_number() {
     let workload = lines[1].replacen("\"workload\":\"", "\"workload\":\"ecko-", 1);
     let error = refused(&file("workload", format!("{workload}\n").as_bytes()));
     assert!(error.contains("ecko-"), "{error}");
+    let beyond = lines[1].replacen("\"run\":0", "\"run\":72", 1);
+    let error = refused(&file("beyond", format!("{}\n{beyond}\n", lines[0]).as_bytes()));
+    assert!(error.contains("beyond, line 2: run 72, and its sweep has 72 runs"), "{error}");
     // Ten million bytes that are no lines.
     let mut word = 1_u64;
     let noise: Vec<u8> = (0..10_000_000)

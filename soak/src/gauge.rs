@@ -135,13 +135,15 @@ impl Needle {
             (*driven.counters(), driven.party().messages(), driven.now().as_ns());
         let live = driven.live() as u64;
         self.live_high = self.live_high.max(live);
-        let progress = counters.accepted
+        // Not timers: a loop whose messages have been lost may fire timers for ever. Where they are what is waited for, they
+        // are the party's messages.
+        let progress = messages
+            + counters.accepted
             + counters.connected
             + counters.connects_failed
             + counters.closed
             + counters.bytes_read
             + counters.bytes_written
-            + counters.timers_fired
             + counters.messages;
         let gauge = &self.gauge;
         gauge.progress.store(progress, Ordering::Relaxed);

@@ -92,8 +92,14 @@ impl LatencyBook {
 }
 
 /// The percentiles that are reported, with their names.
-const PERCENTILES: [(&str, f64); 6] =
-    [("p50", 50.0), ("p75", 75.0), ("p90", 90.0), ("p99", 99.0), ("p99_9", 99.9), ("p99_99", 99.99)];
+const PERCENTILES: [(&str, f64); 6] = [
+    ("p50_ns", 50.0),
+    ("p75_ns", 75.0),
+    ("p90_ns", 90.0),
+    ("p99_ns", 99.0),
+    ("p99_9_ns", 99.9),
+    ("p99_99_ns", 99.99),
+];
 
 /// A histogram as percentiles in nanoseconds; null for an empty one.
 pub(crate) fn percentiles(histogram: &Histogram<u64>) -> serde_json::Value {
@@ -105,6 +111,6 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> serde_json::Value {
     for (name, percentile) in PERCENTILES {
         object.insert(name.to_owned(), histogram.value_at_percentile(percentile).into());
     }
-    object.insert("max".to_owned(), histogram.max().into());
+    object.insert("max_ns".to_owned(), histogram.max().into());
     object.into()
 }

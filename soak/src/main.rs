@@ -1,6 +1,7 @@
 //! The workloads of `sim` on real sockets, and servers for clients that nobody here wrote.
 
 mod chaos;
+mod episode_record;
 mod gauge;
 mod hold;
 mod latency;
@@ -15,6 +16,7 @@ mod watched;
 
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cap::Cap;
@@ -72,6 +74,23 @@ impl Failure {
         match self {
             Failure::Invariant(text) => Failure::Invariant(with(text)),
             Failure::Liveness(text) => Failure::Liveness(with(text)),
+            other => other,
+        }
+    }
+
+    /// The same, with the files that hold what was recorded.
+    pub(crate) fn recorded(self, written: &Result<Vec<PathBuf>, String>) -> Failure {
+        let place = |text: String| match written {
+            Ok(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                let latest = paths.last().cloned().unwrap_or_default();
+                format!("{text}\n  recorded in {}\n  replay: sim replay {latest}", paths.join(", "))
+            }
+            Err(error) => format!("{text}\n  not recorded: {error}"),
+        };
+        match self {
+            Failure::Invariant(text) => Failure::Invariant(place(text)),
+            Failure::Liveness(text) => Failure::Liveness(place(text)),
             other => other,
         }
     }

@@ -1,16 +1,19 @@
 //! A loop on a thread of its own, with a party of a workload as its handler.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
-use sim::audit::{Audited, Witness};
+use sim::audit::Audited;
 use sim::member::{Member as Driven, Role};
+use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
@@ -40,7 +43,6 @@ impl StopRequest {
 pub(crate) struct Member<P> {
     pub(crate) sender: Sender<Numbered>,
     pub(crate) address: SocketAddr,
-    pub(crate) done: Receiver<()>,
     pub(crate) thread: JoinHandle<Result<(P, Counters), Breach>>,
     stop: Arc<StopRequest>,
     pub(crate) gauge: Arc<Gauge>,
@@ -55,13 +57,32 @@ impl<P> Member<P> {
     }
 }
 
+impl<P> Member<P> {
+    /// Whether the thread has ended, or ends in this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        const SLICE: Duration = Duration::from_millis(1);
+        for _ in 0..limit.as_millis() / SLICE.as_millis() {
+            if self.thread.is_finished() {
+                return true;
+            }
+            thread::park_timeout(SLICE);
+        }
+        self.thread.is_finished()
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+}
+
 /// What is said when a thread of the soak has panicked.
 pub(crate) fn panicked(who: &str) -> Failure {
     Failure::Invariant(format!("panic: {who} panicked"))
 }
 
 /// What a loop is made with, beside its party.
-#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) role: Role,
     pub(crate) config: Config,
@@ -71,6 +92,8 @@ pub(crate) struct Place {
     pub(crate) clock_shift_ns: u64,
     /// What it has to do with chaos, if there is any.
     pub(crate) exposure: Option<Exposure>,
+    /// Where it is recorded, if it is.
+    pub(crate) journal: Option<Journal>,
 }
 
 /// Starts a loop on a thread of its own, and waits until it listens.
@@ -82,73 +105,112 @@ where
     S: Syscalls + Default,
     P: Party + Send + 'static,
 {
-    let Place { role, config, gauge, clock_shift_ns, exposure } = place;
-    let shown = Arc::clone(&gauge);
     let (ready, is_ready) = mpsc::channel();
-    let (tell_done, done) = mpsc::channel();
     let stop = Arc::new(StopRequest { within_ns: AtomicU64::new(NO_STOP) });
-    let asked = Arc::clone(&stop);
-    let thread = spawn(role.name(), move || {
+    let (outside, gauge) = (Outside { stop: Arc::clone(&stop), ready }, Arc::clone(&place.gauge));
+    let thread = spawn(place.role.name(), move || {
+        // The clock is set forward below the recorder, so that a recording has the times that the loop saw.
+        let exposure = place.exposure.clone();
         let _present = exposure.as_ref().map(Exposure::enter);
-        let witness = exposure.as_ref().map(|exposure| Box::new(exposure.witness()) as Box<dyn Witness>);
-        let mut audited = Audited::new(make(), &config, witness);
-        let sys = Watched::new(S::default(), Arc::clone(&gauge.ledger), clock_shift_ns, exposure);
-        let counters = match Driven::open(sys, &config, role, &mut audited) {
-            Ok(mut driven) => {
-                let mut needle = Needle::new(Arc::clone(&gauge), &driven);
-                // The other side waits for this.
-                let _ = ready.send(Ok((driven.sender(), driven.address())));
-                let result = turn_until_stopped(&mut driven, &asked, &tell_done, &mut needle);
-                needle.end(&mut driven);
-                result?;
-                *driven.counters()
-            }
-            Err(error) => {
-                let breach = Breach::new("turn-error", format!("a loop could not be made: {error}"));
-                let _ = ready.send(Err(error));
-                return Err(breach);
-            }
+        let witness = exposure.as_ref().map(|exposure| exposure.witness(place.journal.clone()));
+        let ledger = Arc::clone(&place.gauge.ledger);
+        let sys = Watched::new(S::default(), ledger, place.clock_shift_ns, exposure);
+        let Some(journal) = &place.journal else {
+            let mut audited = Audited::new(make(), &place.config, witness);
+            let counters = outside.turn_until_stopped(sys, &place, &mut audited)?;
+            check_calls(&place.gauge)?;
+            return Ok((audited.into_party(), counters));
         };
-        check_calls(&gauge)?;
-        Ok((audited.into_party(), counters))
+        let witness = witness.unwrap_or_else(|| Box::new(journal.clone()));
+        let mut audited = Audited::new(make(), &place.config, Some(witness));
+        let sys = Recorder::new(sys, journal.clone());
+        let driven = catch_unwind(AssertUnwindSafe(|| outside.turn_until_stopped(sys, &place, &mut audited)));
+        match driven {
+            Ok(Ok(counters)) => {
+                journal.end(End::Stopped);
+                check_calls(&place.gauge)?;
+                Ok((audited.into_party(), counters))
+            }
+            Ok(Err(breach)) => Err(breach),
+            Err(payload) => {
+                journal.end(End::Panic { message: panic_message(&*payload) });
+                resume_unwind(payload)
+            }
+        }
     })?;
-    let made: Result<Result<_, Errno>, _> = is_ready.recv();
-    match made {
-        Ok(Ok((sender, address))) => Ok(Member { sender, address, done, thread, stop, gauge: shown }),
+    match is_ready.recv() {
+        Ok(Ok((sender, address))) => Ok(Member { sender, address, thread, stop, gauge }),
         Ok(Err(error)) => Err(Failure::Machine(format!("event loop: {error}"))),
         Err(_) => Err(Failure::Invariant("panic: a loop panicked before it began".to_owned())),
     }
 }
 
-fn turn_until_stopped<S: Syscalls, P: Party>(
-    driven: &mut Driven<'_, S, P>,
-    stop: &StopRequest,
-    tell_done: &mpsc::Sender<()>,
-    needle: &mut Needle,
-) -> Result<(), Breach> {
-    let mut told = false;
-    driven.begin();
-    loop {
-        if driven.is_finished() && !told {
-            told = true;
-            let _ = tell_done.send(());
-        }
-        if let Some(within) = stop.take() {
-            driven.stop(within);
-        }
-        let turn = driven.turn()?;
-        let leaked = needle.follow(driven);
-        if leaked > 0 {
-            let live = driven.live();
-            let details = format!(
-                "{leaked} descriptors are open beside those of {live} connections and the loop's own"
-            );
-            return Err(Breach::new("descriptor-leak", details));
-        }
-        if turn == Turn::Stopped {
-            return Ok(());
+/// What a loop is told, and tells, beside its calls and messages.
+struct Outside {
+    stop: Arc<StopRequest>,
+    ready: mpsc::Sender<Result<(Sender<Numbered>, SocketAddr), Errno>>,
+}
+
+impl Outside {
+    fn turn_until_stopped<S: Syscalls, P: Party>(
+        &self,
+        sys: S,
+        place: &Place,
+        audited: &mut Audited<P>,
+    ) -> Result<Counters, Breach> {
+        let Place { role, config, gauge, journal, .. } = place;
+        let mut driven = match Driven::open(sys, config, *role, audited) {
+            Ok(driven) => driven,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return Err(Breach::new("turn-error", format!("a loop could not be made: {error}")));
+            }
+        };
+        let mut needle = Needle::new(Arc::clone(gauge), &driven);
+        // The other side waits for this.
+        let _ = self.ready.send(Ok((driven.sender(), driven.address())));
+        driven.begin();
+        loop {
+            if let Some(within) = self.stop.take() {
+                if let Some(journal) = journal {
+                    journal.stop(within);
+                }
+                driven.stop(within);
+            }
+            let turn =
+                driven.turn().and_then(|turn| check_descriptors(&mut needle, &mut driven).map(|()| turn));
+            match turn {
+                Ok(Turn::Ran | Turn::Parked) => {}
+                Ok(Turn::Stopped) => {
+                    needle.end(&mut driven);
+                    return Ok(*driven.counters());
+                }
+                Err(breach) => {
+                    needle.end(&mut driven);
+                    // Before the loop is dropped, which makes calls of its own.
+                    if let Some(journal) = journal {
+                        let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
+                        journal.end(End::Breach { invariant, details });
+                    }
+                    return Err(breach);
+                }
+            }
         }
     }
+}
+
+fn check_descriptors<S: Syscalls, P: Party>(
+    needle: &mut Needle,
+    driven: &mut Driven<'_, S, P>,
+) -> Result<(), Breach> {
+    let leaked = needle.follow(driven);
+    if leaked <= 0 {
+        return Ok(());
+    }
+    let live = driven.live();
+    let details =
+        format!("{leaked} descriptors are open beside those of {live} connections and the loop's own");
+    Err(Breach::new("descriptor-leak", details))
 }
 
 /// A loop that has ended leaves no descriptor behind, and has never used one that was not its own.

@@ -15,6 +15,7 @@ mod signal;
 mod slope;
 mod watchdog;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -26,7 +27,7 @@ use sim::decision::seed::seed_of_run;
 use sim::workload::{Load, WorkloadKind};
 
 use self::directory::{Directory, Past, SCHEMA};
-use self::episode::{Ended, Episode, pause};
+use self::episode::{Broken, Ended, Episode, pause};
 pub(crate) use self::options::RunArguments;
 use self::options::{Options, Output, Plans, Plant};
 use self::quiet::QuietPoints;
@@ -35,6 +36,7 @@ use self::roster::{Roster, Totals};
 use self::signal::Asked;
 use self::watchdog::Watchdog;
 use crate::chaos::{ChaosOptions, Chronicle, Happened, shortage};
+use crate::episode_record::Recordings;
 use crate::latency::LatencyBook;
 use crate::machine::{self, Stopwatch};
 use crate::member::{panicked, spawn};
@@ -47,13 +49,20 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long loops may take to end when a run is cut short; those that are stuck never do.
-const CUT_WITHIN: Duration = Duration::from_secs(10);
+const CUT_WITHIN: Duration = Duration::from_secs(120);
 
 /// The long-lived service's load: little, so that what it does beside the episodes is the same all the time.
 const LONG_CONNECTIONS: u32 = 16;
 const LONG_RATE_PER_S: u64 = 200;
 
-type EpisodeThread = JoinHandle<Result<Ended, Failure>>;
+/// What the recordings of all episodes under way may hold, in bytes; two more are kept, and each may grow to twice its share
+/// while it ends.
+const RECORDED_BYTES_MAX: u64 = 512 << 20;
+
+/// Where recordings go when something is wrong and no folder was asked for.
+const RECORDINGS: &str = "soak-artifacts";
+
+type EpisodeThread = JoinHandle<Result<Ended, Broken>>;
 
 /// A run under way.
 struct Run {
@@ -65,6 +74,8 @@ struct Run {
     unwritable: Option<Failure>,
     roster: Arc<Roster>,
     cut: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
+    recordings: Option<(Arc<Recordings>, u64)>,
     asked: Arc<Asked>,
     chronicle: Arc<Chronicle>,
     watch: Stopwatch,
@@ -137,6 +148,7 @@ impl Run {
         let clock_shift_ns = options.clock_shift_ns()?;
         let last = past.as_ref().map_or(Value::Null, |past| past.last.clone());
         let number = |key: &str| last[key].as_u64().unwrap_or(0);
+        let before_ms = (last["elapsed_s"].as_f64().unwrap_or(0.0) * 1000.0).round() as u64;
         let kinds = options.workloads.iter().copied();
         // The long-lived service is an echo service.
         let kinds: Vec<WorkloadKind> = match options.long && !options.workloads.contains(&WorkloadKind::Echo)
@@ -150,19 +162,25 @@ impl Run {
         let roster = Arc::new(Roster::new(totals));
         let watchdog = Watchdog::new(options.stalled_after());
         let resumed = past.is_some();
+        let folder = directory.as_ref().map_or_else(|| PathBuf::from(RECORDINGS), Directory::failures);
+        let episodes = options.workloads.len() as u64 * u64::from(options.lanes);
+        let recordings = (!output.no_recording)
+            .then(|| (Arc::new(Recordings::new(&folder)), RECORDED_BYTES_MAX / episodes));
         let mut run = Run {
             clock_shift_ns,
             directory,
             unwritable: None,
             roster,
             cut: Arc::default(),
+            stalled: Arc::default(),
+            recordings,
             asked: Asked::listen()?,
             chronicle: Arc::default(),
             watch: Stopwatch::start(),
-            before_ms: number("elapsed_ms"),
+            before_ms,
             part: if resumed { number("part") + 1 } else { 0 },
             intervals: past.as_ref().map_or(0, |past| past.intervals.len() as u64),
-            interval_began_ms: number("elapsed_ms"),
+            interval_began_ms: before_ms,
             next_interval_ms: 0,
             episodes_begun: number("episodes_begun"),
             latencies: kinds.iter().map(|&kind| (kind, LatencyBook::default())).collect(),
@@ -223,13 +241,13 @@ impl Run {
 
     fn play(&mut self) {
         self.begin_long();
-        self.quiet.look(self.elapsed_ms(), &self.roster);
+        self.look_at_quiet();
         while !self.is_to_end() && self.left() >= SHORTEST_ROUND {
             let episodes = self.begin_round();
             self.wait_for(episodes);
             if !self.is_to_end() {
                 self.plant_leaks();
-                self.quiet.look(self.elapsed_ms(), &self.roster);
+                self.look_at_quiet();
             }
         }
         if self.is_to_end() {
@@ -238,6 +256,12 @@ impl Run {
         if let Some(long) = self.long.take() {
             self.wait_for(vec![long]);
         }
+    }
+
+    /// Looks at what is left between rounds; recordings that are kept are not left over.
+    fn look_at_quiet(&mut self) {
+        let kept_bytes = self.recordings.as_ref().map_or(0, |(recordings, _)| recordings.memory_bytes());
+        self.quiet.look(self.elapsed_ms(), &self.roster, kept_bytes as u64);
     }
 
     fn episode(&self, workload: WorkloadKind, index: Option<u64>, load: Option<Load>) -> Episode {
@@ -252,6 +276,9 @@ impl Run {
             // The long-lived service shows what only time shows, beside what chaos does to the process.
             chaos: index.and(self.options.chaos.clone()).map(|chaos| (chaos, Arc::clone(&self.chronicle))),
             cut: Arc::clone(&self.cut),
+            stalled: Arc::clone(&self.stalled),
+            // What lives as long as the run would be cut at the bound.
+            recordings: self.recordings.clone().filter(|_| index.is_some()),
             plant: self.output.plant,
         }
     }
@@ -340,8 +367,8 @@ impl Run {
             for thread in ended {
                 match thread.join() {
                     Ok(Ok(_)) => {}
-                    Ok(Err(failure)) => self.fail(failure),
-                    Err(_) => self.fail(panicked("an episode")),
+                    Ok(Err(Broken { failure, recipe })) => self.fail(failure, &recipe),
+                    Err(_) => self.fail(panicked("an episode"), &Value::Null),
                 }
             }
             if self.long.as_ref().is_some_and(JoinHandle::is_finished)
@@ -360,7 +387,7 @@ impl Run {
                         let running = self.roster.running();
                         let dumps: Vec<String> = running.iter().map(|gauge| gauge.dump()).collect();
                         let text = format!("loops do not end when they are told to\n{}", dumps.join("\n"));
-                        self.fail(Failure::Liveness(text));
+                        self.fail(Failure::Liveness(text), &Value::Null);
                     }
                     return;
                 }
@@ -371,15 +398,17 @@ impl Run {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    /// Something is wrong: it is kept, and the run ends.
+    fn fail(&mut self, failure: Failure, recipe: &Value) {
         if let Some(directory) = &self.directory {
             let record = json!({
                 "class": failure.class(),
                 "text": failure.text(),
-                "elapsed_ms": self.elapsed_ms(),
+                "at_s": record::seconds(self.elapsed_ms()),
                 "part": self.part,
+                "episode": recipe,
             });
-            let kept = shortage::with_room(|| directory.add_failure(directory.failures(), &record));
+            let kept = shortage::with_room(|| directory.add_failure(&record));
             match kept {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
                 Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
@@ -396,7 +425,7 @@ impl Run {
         }
         self.write_events();
         if self.elapsed_ms() >= self.next_interval_ms {
-            self.end_interval();
+            self.end_interval(false);
             while self.next_interval_ms <= self.elapsed_ms() {
                 self.next_interval_ms += ms(self.options.interval);
             }
@@ -406,9 +435,9 @@ impl Run {
             self.next_look_ns = now_ns + 500_000_000;
             if let Some(dump) = self.watchdog.look(&self.roster, now_ns) {
                 let seconds = self.options.stalled_after().as_secs();
-                self.fail(Failure::Liveness(format!(
-                    "something is owed, and nothing has happened for {seconds} s\n{dump}"
-                )));
+                self.stalled.store(true, Ordering::Relaxed);
+                let text = format!("something is owed, and nothing has happened for {seconds} s\n{dump}");
+                self.fail(Failure::Liveness(text), &Value::Null);
             }
         }
     }
@@ -426,8 +455,8 @@ impl Run {
                 "touched": touched,
                 "text": format!("{event}, touched {touched}"),
             });
-            if let (Some(directory), None) = (&mut self.directory, &self.unwritable)
-                && let Err(failure) = directory.add_event(&record)
+            if let (Some(directory), None) = (&self.directory, &self.unwritable)
+                && let Err(failure) = shortage::with_room(|| directory.add_event(&record))
             {
                 self.unwritable = Some(failure);
             }
@@ -458,14 +487,16 @@ impl Run {
         })
     }
 
-    fn end_interval(&mut self) {
+    fn end_interval(&mut self, is_last: bool) {
         let latencies = self.roster.take_latencies();
         let (line, record, elapsed_ms) =
             self.with_record(&latencies, |record| (record.line(), record.to_json(), record.elapsed_ms));
         for (kind, book) in &latencies {
             self.add_latencies(*kind, book);
         }
-        self.say(&line);
+        if !is_last {
+            self.say(&line);
+        }
         let start = Duration::from_millis(self.interval_began_ms);
         let duration = Duration::from_millis(elapsed_ms.saturating_sub(self.interval_began_ms));
         self.interval_began_ms = elapsed_ms;
@@ -494,10 +525,17 @@ impl Run {
         self.write_events();
         for failure in self.quiet.leaks() {
             if self.failures.is_empty() {
-                self.fail(failure);
+                self.fail(failure, &Value::Null);
             }
         }
-        self.end_interval();
+        if self.stalled.load(Ordering::Relaxed)
+            && let Some((recordings, _)) = &self.recordings
+        {
+            // Each episode kept its recording when it was cut.
+            let written = recordings.write();
+            self.failures = self.failures.drain(..).map(|failure| failure.recorded(&written)).collect();
+        }
+        self.end_interval(true);
         let interrupted = self.asked.wants_stop();
         let failure = self.failures.first().cloned().or_else(|| interrupted.then_some(Failure::Interrupted));
         let verdict = failure.as_ref().map_or("pass", Failure::class);
@@ -513,7 +551,7 @@ impl Run {
             "verdict": verdict,
             "exit_code": exit_code,
             "failures": self.failures.iter().map(Failure::text).collect::<Vec<_>>(),
-            "elapsed_ms": self.elapsed_ms(),
+            "elapsed_s": record::seconds(self.elapsed_ms()),
             "part": self.part,
             "intervals": self.intervals,
             "episodes_begun": self.episodes_begun,

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-pub use decoders::{CallScript, DecisionScript, KeptRun};
+pub use decoders::{CallScript, DecisionScript, KeptRun, RealRecording};
 pub use loops::{LoopCluster, LoopEcho, LoopTimers, LoopWake};
 pub use models::{Conform, KqueueTranslation, Registry, TimerWheel, WriteQueue};
 
@@ -89,6 +89,7 @@ pub const TARGETS: &[Row] = &[
     Row::of::<KqueueTranslation>(),
     Row::of::<Conform>(),
     Row::of::<KeptRun>(),
+    Row::of::<RealRecording>(),
     Row::of::<DecisionScript>(),
     Row::of::<CallScript>(),
 ];

@@ -139,12 +139,12 @@ impl Syscalls for Flawed {
     fn epoll_wait(&mut self, epoll: Fd, events: &mut [EpollEvent], timeout_ms: i32) -> Result<Wait, Errno> {
         if let Flaw::Sleep(at) = self.flaw {
             self.occasions += 1;
-            while self.occasions > at {
-                thread::park_timeout(Duration::from_millis(20));
-                // The journal has been taken by now; this only lets the thread end.
-                if self.over.load(Ordering::SeqCst) {
-                    return Err(Errno::EBADF);
+            if self.occasions > at {
+                while !self.over.load(Ordering::SeqCst) {
+                    thread::park_timeout(Duration::from_millis(20));
                 }
+                // The journal has been taken by now; this only lets the thread end.
+                return Err(Errno::EBADF);
             }
         }
         self.inner.epoll_wait(epoll, events, timeout_ms)
@@ -307,7 +307,7 @@ fn start<P: Party + Send + 'static>(
 
 /// Whether all of them have finished.
 fn wait_for<P>(members: &[Running<P>], within: Duration) -> bool {
-    members.iter().fold(true, |all, member| member.done.recv_timeout(within).is_ok() && all)
+    members.iter().all(|member| member.done.recv_timeout(within).is_ok())
 }
 
 impl PlanUse for Real<'_> {
@@ -337,7 +337,7 @@ impl PlanUse for Real<'_> {
         services.reverse();
         let producers: Vec<JoinHandle<()>> = (0..plan.producers())
             .map(|index| {
-                let mut producer = plan.producer(index, services[0].sender.clone());
+                let mut producer = plan.producer(index, services[plan.fed_by(index)].sender.clone());
                 let work = move || {
                     while let Some(pause_ns) = producer.step() {
                         thread::park_timeout(Duration::from_nanos(pause_ns));

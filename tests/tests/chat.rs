@@ -56,11 +56,11 @@ impl Drop for Folder {
 }
 
 fn first_attempt(environment: Environment) -> Result<Summary, Box<Failed>> {
-    Check::new("chat").environment(environment).run(|stage| everybody_talks(stage, Chat::first_attempt))
+    Check::new("chat").environment(environment).try_run(|stage| everybody_talks(stage, Chat::first_attempt))
 }
 
 fn second_attempt(environment: Environment) -> Result<Summary, Box<Failed>> {
-    Check::new("chat").environment(environment).run(|stage| everybody_talks(stage, Chat::default))
+    Check::new("chat").environment(environment).try_run(|stage| everybody_talks(stage, Chat::default))
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_never_happens_though_it_has_to_fails_the_check() {
         .runs(20)
         .weather(sim::Weather::Calm)
         .environment(environment)
-        .run(|stage| {
+        .try_run(|stage| {
             stage.sometimes("pigs fly").when(false);
             stage.serve("the chat", Config::default(), Chat::default);
         })
@@ -139,7 +139,7 @@ fn what_never_happens_though_it_has_to_fails_the_check() {
 #[test]
 fn a_check_that_fails_and_a_stage_that_cannot_be_built_are_named() {
     let quick = || Environment { shrink_runs: Some(0), ..Folder::new("named").environment() };
-    let failed = Check::new("chat-check").environment(quick()).run(|stage| {
+    let failed = Check::new("chat-check").environment(quick()).try_run(|stage| {
         stage.serve("the chat", Config::default(), Chat::default);
         stage.check("one is two", |_| assert_eq!(1, 2));
     });
@@ -147,7 +147,7 @@ fn a_check_that_fails_and_a_stage_that_cannot_be_built_are_named() {
     let failure = failed.failure().expect("a run failed");
     assert_eq!(failure.oracle, Oracle::Check);
     assert!(failure.details.starts_with("one is two: assertion"), "{failed}");
-    let failed = Check::new("chat-empty").environment(quick()).run(|_| ()).unwrap_err();
+    let failed = Check::new("chat-empty").environment(quick()).try_run(|_| ()).unwrap_err();
     assert!(failed.to_string().contains("no server"), "{failed}");
 }
 
@@ -158,7 +158,9 @@ fn a_run_of_another_stage_is_skipped_and_what_is_no_run_is_refused() {
     let Reason::Run { kept: Some(kept), .. } = failed.reason() else { panic!("{failed}") };
     let other = |path: PathBuf| {
         let environment = Environment { replay: Some(path), ..folder.environment() };
-        Check::new("chat-other").environment(environment).run(|stage| everybody_talks(stage, Chat::default))
+        Check::new("chat-other")
+            .environment(environment)
+            .try_run(|stage| everybody_talks(stage, Chat::default))
     };
     assert_eq!(other(kept.clone()).unwrap().runs, 0);
     let text = folder.0.join("text");
@@ -170,30 +172,31 @@ fn a_run_of_another_stage_is_skipped_and_what_is_no_run_is_refused() {
 #[test]
 fn a_chat_whose_connections_may_break_stands() {
     let environment = Environment { runs: Some(100), ..Environment::default() };
-    let made = Check::new("chat-that-breaks").runs(100).connections_may_break().environment(environment).run(
-        |stage| {
-            let server = stage.serve("the chat", Config::default(), Chat::default);
-            let members = 0..stage.draw("members", 1..=3);
-            let clients: Vec<_> = members
-                .map(|member| {
-                    let (name, line) = (format!("member-{member}"), format!("line of {member}"));
-                    let talk = Conversation::new()
-                        .send(format!("{name}\n"))
-                        .send(format!("{line}\n"))
-                        .skip_to_line(format!("{name}: {line}"));
-                    stage.client(&name, server.address(), talk)
-                })
-                .collect();
-            let (broken, whole) =
-                (stage.sometimes("somebody is cut off"), stage.sometimes("nobody is cut off"));
-            stage.check("nobody is left", move |ended| {
-                assert_eq!(ended.server(&server).members(), 0);
-                let cut_off = clients.iter().any(|client| ended.client(client).was_cut_off());
-                assert_eq!(cut_off, ended.was_anybody_cut_off());
-                broken.when(cut_off);
-                whole.when(!cut_off);
-            });
-        },
-    );
+    let made =
+        Check::new("chat-that-breaks").runs(100).connections_may_break().environment(environment).try_run(
+            |stage| {
+                let server = stage.serve("the chat", Config::default(), Chat::default);
+                let members = 0..stage.draw("members", 1..=3);
+                let clients: Vec<_> = members
+                    .map(|member| {
+                        let (name, line) = (format!("member-{member}"), format!("line of {member}"));
+                        let talk = Conversation::new()
+                            .send(format!("{name}\n"))
+                            .send(format!("{line}\n"))
+                            .skip_to_line(format!("{name}: {line}"));
+                        stage.client(&name, server.address(), talk)
+                    })
+                    .collect();
+                let (broken, whole) =
+                    (stage.sometimes("somebody is cut off"), stage.sometimes("nobody is cut off"));
+                stage.check("nobody is left", move |ended| {
+                    assert_eq!(ended.server(&server).members(), 0);
+                    let cut_off = clients.iter().any(|client| ended.client(client).was_cut_off());
+                    assert_eq!(cut_off, ended.was_anybody_cut_off());
+                    broken.when(cut_off);
+                    whole.when(!cut_off);
+                });
+            },
+        );
     assert_eq!(made.unwrap().runs, 100);
 }

@@ -58,7 +58,7 @@ fn every_input_of_the_models_passes() {
 
 #[test]
 fn every_input_of_the_decoders_passes() {
-    for target in ["run_log", "decision_script", "call_script"] {
+    for target in ["run_log", "recording", "decision_script", "call_script"] {
         replay(target);
     }
 }

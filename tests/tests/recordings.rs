@@ -4,12 +4,14 @@ use reactor::Config;
 use sim::WorkloadKind;
 use sim::frame::FileError;
 use sim::recording::{Entry, LoopEnd, Options, Plan, Recording, Replay, replay};
+use sim::workload::Load;
+use tests::fuzz::{RealRecording, Target};
 use tests::real_episode::{Flaw, Recorded, Wanted, record};
 
 const EVERYTHING: Options = Options { until: None, parties: true };
 
 fn plan(workload: WorkloadKind, seed: u64) -> Plan {
-    Plan { workload, seed }
+    Plan { workload, seed, load: None }
 }
 
 fn again(recording: &Recording) -> Replay {
@@ -61,6 +63,21 @@ fn an_episode_of_echo_plays_back_call_by_call() {
 #[test]
 fn an_episode_of_wake_plays_back_call_by_call() {
     passes_and_plays_back_the_same(WorkloadKind::Wake, 0..6);
+}
+
+#[test]
+fn an_episode_under_load_plays_back_and_its_file_says_which_load() {
+    for workload in WorkloadKind::ALL {
+        for rate_per_s in [None, Some(500)] {
+            let load = Load { connections: 5, rate_per_s, duration_ns: 150_000_000 };
+            let plan = Plan { load: Some(load), ..plan(workload, 3) };
+            let recorded = record(&Wanted::plain(plan));
+            assert_eq!(recorded.recording.failure(), None, "{plan:?}");
+            plays_back_the_same(&recorded);
+            let file = recorded.recording.to_bytes();
+            assert_eq!(Recording::from_bytes(&file).expect("it is whole").plan, plan);
+        }
+    }
 }
 
 #[test]
@@ -211,4 +228,25 @@ fn a_recording_at_its_bound_says_that_it_was_cut() {
     let (log, played) = cut.into_iter().next().expect("one of 20 clusters moves more than half a megabyte");
     assert!(log.entries().all(|entry| !matches!(entry, Entry::End(_))));
     assert!(matches!(played.end, LoopEnd::Asleep | LoopEnd::LogEnds), "{}", played.end);
+}
+
+/// Entries that nobody recorded, cut out of real ones and changed: reading refuses them, or playing them ends.
+#[test]
+fn noise_between_entries_is_refused_or_played_to_an_end() {
+    let real = record(&Wanted::plain(plan(WorkloadKind::Echo, 0))).recording.to_bytes();
+    let mut decisions = sim::Decisions::from_seed(7);
+    let mut draw = |bound: u64| decisions.draw(sim::Domain::Workload, sim::Site("noise"), 0, bound) as usize;
+    for _ in 0..400 {
+        // Workload, seed, role, poller, addresses; then one frame.
+        let mut input = vec![0, 0, 0, draw(2) as u8, 0, 0, 0];
+        let (from, length) = (draw(real.len() as u64), draw(600));
+        input.extend(real[from..].iter().take(length));
+        input[6] = (length >> 8) as u8;
+        input.insert(6, length as u8);
+        for _ in 0..draw(4) {
+            let place = draw(input.len() as u64);
+            input[place] = draw(256) as u8;
+        }
+        RealRecording::check(&input);
+    }
 }

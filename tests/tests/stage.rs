@@ -104,7 +104,7 @@ fn folder(name: &str) -> PathBuf {
 
 #[test]
 fn what_is_posted_comes_to_the_handler_once_and_after_its_delay_and_the_run_waits_for_it() {
-    let made = Check::new("stage-post").environment(quick(60)).run(|stage| {
+    let made = Check::new("stage-post").environment(quick(60)).try_run(|stage| {
         let server = stage.serve("the relay", Config::default(), Relay::default);
         let late = Duration::from_secs(stage.draw("seconds until the news", 0..=3));
         for message in [7, 8] {
@@ -126,7 +126,7 @@ fn what_is_posted_comes_to_the_handler_once_and_after_its_delay_and_the_run_wait
 
 #[test]
 fn a_client_hears_of_what_was_posted() {
-    let made = Check::new("stage-news").environment(quick(60)).run(|stage| {
+    let made = Check::new("stage-news").environment(quick(60)).try_run(|stage| {
         let server = stage.serve("the relay", Config::default(), Relay::default);
         stage.post(&server, Duration::from_secs(30), 7);
         let talk =
@@ -139,7 +139,7 @@ fn a_client_hears_of_what_was_posted() {
     });
     assert_eq!(made.unwrap().runs, 60);
     // Without the message the client waits in vain, and that is seen.
-    let failed = Check::new("stage-no-news").environment(quick(60)).run(|stage| {
+    let failed = Check::new("stage-no-news").environment(quick(60)).try_run(|stage| {
         let server = stage.serve("the relay", Config::default(), Relay::default);
         let talk =
             Conversation::new().send("hello\n").expect_line("hello").send("news?\n").expect_line("news 7");
@@ -149,7 +149,7 @@ fn a_client_hears_of_what_was_posted() {
 }
 
 fn asks(name: &str, rounds: u64, done_at: u64) -> Result<u64, Box<sim::stage::Failed>> {
-    let made = Check::new(name).environment(quick(60)).run(move |stage| {
+    let made = Check::new(name).environment(quick(60)).try_run(move |stage| {
         let server = stage.serve("the relay", Config::default(), Relay::default);
         let to = server.address();
         let begun = Rc::new(Cell::new(0));
@@ -185,7 +185,7 @@ fn servers_that_may_die_are_started_again_with_a_fresh_handler_and_those_that_ma
     let made_in = |mortal: bool| {
         let check = Check::new(if mortal { "stage-mortal" } else { "stage-immortal" });
         let check = if mortal { check.processes_may_die() } else { check };
-        check.environment(quick(200)).run(move |stage| {
+        check.environment(quick(200)).try_run(move |stage| {
             let made = Rc::new(Cell::new(0_u32));
             let counted = Rc::clone(&made);
             let make = move || {
@@ -218,12 +218,22 @@ fn servers_that_may_die_are_started_again_with_a_fresh_handler_and_those_that_ma
     assert_eq!(made_in(false).unwrap().runs, 200);
 }
 
+/// Whoever forgets to look at a result has no test; so there is none to look at.
+#[test]
+#[should_panic(expected = "FAILED check")]
+fn a_check_with_options_fails_its_test_by_itself() {
+    Check::new("stage-wrong").environment(quick(1)).run(|stage| {
+        stage.serve("the relay", Config::default(), Relay::default);
+        stage.check("one is two", |_| assert_eq!(1, 2));
+    });
+}
+
 #[test]
 fn a_kept_run_that_was_cut_off_is_told_as_one() {
     let kept_in = folder("cut");
     let environment = Environment { out: Some(kept_in.clone()), ..quick(20) };
     let check = |environment, wrong: bool| {
-        Check::new("stage-cut").environment(environment).run(move |stage| {
+        Check::new("stage-cut").environment(environment).try_run(move |stage| {
             let server = stage.serve("the relay", Config::default(), Relay::default);
             let talk = Conversation::new().send("hello\n").expect_line("hello");
             stage.client("talks", server.address(), talk);
@@ -249,7 +259,7 @@ fn parts_of_a_check_make_its_runs_between_them_and_a_check_may_make_every_run_tw
     let made = |environment: Environment| {
         let built = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&built);
-        let summary = Check::new("stage-parts").environment(environment).run(move |stage| {
+        let summary = Check::new("stage-parts").environment(environment).try_run(move |stage| {
             counted.fetch_add(1, Ordering::Relaxed);
             let server = stage.serve("the relay", Config::default(), Relay::default);
             let talk = Conversation::new().send("hello\n").expect_line("hello");

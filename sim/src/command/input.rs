@@ -1,27 +1,24 @@
 //! What a command is given to work on: a seed, a kept run, a regression, a script, or the bytes of a fuzzer.
 //!
 //! A file says itself what it is, in its first line. What says nothing is taken for the bytes of a fuzzer only where their
-//! workload is known, by `--workload` or by a part of the path that is called `loop_` and a workload, as fuzzers call folders and
-//! files; and then a line on standard error says so. Anything else is refused: a run of the wrong bytes would pass, and mean nothing.
+//! workload is known, by `--workload` or by the name of the file or of its folder, in which fuzzers write `loop_` and a workload; and then a line on standard error says so. Anything else is refused: a run of the wrong bytes would pass, and mean nothing.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use sim::decision::script::{HEADER, Script};
 use sim::decision::seed::{SEED_FORMS, Seed};
 use sim::decision::tape::Tape;
+use sim::file;
 use sim::obligation::ObligationCheck;
 use sim::oracle::Oracle;
+use sim::recording::Recording;
 use sim::regression::{self, Regression};
 use sim::run_log::{self, RunLog};
 use sim::runner::{Outcome, RunOptions, run};
 use sim::{Decisions, Kernel, Weather, WorkloadKind};
 
 use super::{Fixed, Trouble};
-
-/// The largest file that is read as a kept run, a script or an input.
-const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// A run to be made.
 #[derive(Debug)]
@@ -51,6 +48,11 @@ impl Case {
             return Ok(Case { name: seed.to_string(), options, source: Source::Seed(seed) });
         }
         let bytes = read_file(Path::new(name))?;
+        if Recording::is_claimed_by(&bytes) {
+            return Err(Trouble::Usage(format!(
+                "{name} is a recording of real sockets: `sim replay` plays it and `sim trace` shows it"
+            )));
+        }
         let wrong = |error: &dyn std::fmt::Display| Trouble::Usage(format!("{name}: {error}"));
         let text = |what: &str| {
             std::str::from_utf8(&bytes)
@@ -62,7 +64,8 @@ impl Case {
                 return Err(Trouble::Usage(format!(
                     "{name} is a run of {}, which a test builds, and `sim` does not know that code. In the test: \
                      SIM_REPLAY={name} {} (and SIM_SHRINK=... to make it smaller)",
-                    log.workload, log.test
+                    log.workload,
+                    file::shown(&log.test)
                 )));
             }
             if log.is_cut_off() {
@@ -72,7 +75,7 @@ impl Case {
             let options = fixed_by(log.options(), of, fixed, name)?;
             return named(Source::Log(Box::new(log)), options);
         }
-        if bytes.starts_with(b"sim-regression") {
+        if bytes.starts_with(b"sim-regression") || name.ends_with(".regression") {
             let kept: Regression = text("regression")?.parse().map_err(|error| wrong(&error))?;
             let of = (kept.workload, kept.kernel, kept.weather);
             let options = fixed_by(kept.options(), of, fixed, name)?;
@@ -88,8 +91,8 @@ impl Case {
         let Some(workload) = options.workload.or_else(|| workload_of_input(name)) else {
             return Err(Trouble::Usage(format!(
                 "{name} is no kept run (it does not begin with `{}`), no regression (`{}`) and no script (`{HEADER}`). \
-                 If a fuzzer made it, say of which workload its bytes are: --workload W; a path with `loop_W` in it says so too",
-                run_log::MAGIC,
+                 If a fuzzer made it, say of which workload its bytes are: --workload W; the file's name, or its folder's, says so too with `loop_W` in it",
+                run_log::FORMAT.magic,
                 regression::HEADER
             )));
         };
@@ -188,32 +191,28 @@ fn fixed_by(
     }
     options.switches.without = options.switches.without.union(asked.switches.without);
     options.switches.suppressed = options.switches.suppressed.union(asked.switches.suppressed);
+    (options.lapse, options.obligations) = (asked.lapse, asked.obligations);
     Ok(options)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Trouble> {
-    let cannot = |error: io::Error| {
-        let name = path.display();
-        Trouble::InputOutput(match error.kind() {
-            io::ErrorKind::NotFound => {
-                format!("there is no file {name}, and {name} is no seed either: {SEED_FORMS}")
-            }
-            _ => format!("cannot read {name}: {error}"),
-        })
-    };
-    let length = fs::metadata(path).map_err(cannot)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(Trouble::Usage(format!("{} has {length} bytes: that is no run", path.display())));
-    }
-    fs::read(path).map_err(cannot)
+    file::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let name = path.display();
+            Trouble::InputOutput(format!(
+                "there is no file {name}, and {name} is no seed either: {SEED_FORMS}"
+            ))
+        }
+        _ => Trouble::cannot_read(path, &error),
+    })
 }
 
 /// Fuzzers call folders and files after the target: `fuzz/artifacts/loop_echo/crash-...` is cargo-fuzz's way,
 /// `clusterfuzz-testcase-minimized-loop_echo-4567` that of ClusterFuzz.
 fn workload_of_input(name: &str) -> Option<WorkloadKind> {
-    // A file may be named from within its folder.
+    // A file may be named from within its folder. Folders further up are about other things: loop_echo/timer_wheel/crash-1f3a.
     let path = std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name));
-    let parts = path.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let parts = path.components().rev().take(2).filter_map(|part| part.as_os_str().to_str());
     let mut words = parts.flat_map(|part| part.split('-'));
     words.find_map(|word| WorkloadKind::from_name(word.strip_prefix("loop_")?))
 }

@@ -1,12 +1,14 @@
 //! `sim merge`: the records of many machines, as one.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use sim::decision::seed::Seed;
+use sim::file::{self, shown};
 use sim::merge::{Merge, Merged, Missing};
 use sim::record::{Entry, LINE_BYTES_MAX, Origin};
 
@@ -39,7 +41,7 @@ pub(super) struct Arguments {
 
 pub(super) fn merge(arguments: &Arguments) -> Result<u8, Trouble> {
     let mut merge = Merge::new(arguments.failures_kept);
-    let mut notes = Vec::new();
+    let mut notes = Notes::default();
     for path in &arguments.files {
         let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
         let cannot = |error| Trouble::InputOutput(format!("cannot read {name}: {error}"));
@@ -53,14 +55,14 @@ pub(super) fn merge(arguments: &Arguments) -> Result<u8, Trouble> {
     if let Some(path) = &arguments.out {
         write_out(&merge, path)?;
     }
-    for note in &notes {
+    for note in notes.alarms.iter().chain(&notes.plain) {
         eprintln!("sim: {note}");
     }
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut runs_missing = 0;
+    let mut complete = true;
     for (origin, merged) in &merge.sweeps {
         let missing = merged.missing(NAMED_MAX);
-        runs_missing += missing.runs;
+        complete &= missing.is_none();
         if arguments.json {
             json(&mut out, origin, merged, &missing)?;
         } else {
@@ -72,19 +74,69 @@ pub(super) fn merge(arguments: &Arguments) -> Result<u8, Trouble> {
     }
     out.flush()?;
     let code = merge.exit_code();
-    Ok(if code == 0 && runs_missing > 0 && !arguments.partial { INPUT_OUTPUT } else { code })
+    let lacking = !notes.alarms.is_empty() || !(complete || arguments.partial);
+    Ok(if code == 0 && lacking { INPUT_OUTPUT } else { code })
+}
+
+/// What is said of files.
+#[derive(Default)]
+struct Notes {
+    plain: Vec<String>,
+    /// Files that contradict themselves.
+    alarms: Vec<String>,
+}
+
+/// What a file says of itself, and what it has. It may be several that were put behind each other.
+#[derive(Default)]
+struct Account {
+    ended: bool,
+    interrupted: bool,
+    /// Runs, and those that failed, by its last lines.
+    said: (u64, u64),
+    /// The same as counted.
+    had: (u64, u64),
+    /// How many runs each sweep has by its first line.
+    planned: BTreeMap<Origin, u64>,
+}
+
+impl Account {
+    /// Takes a line in.
+    ///
+    /// # Errors
+    /// When it is about a run that its sweep does not have.
+    fn add(&mut self, origin: &Origin, entry: &Entry) -> Result<(), String> {
+        let about = match entry {
+            Entry::Sweep { runs, .. } => {
+                let planned = self.planned.entry(origin.clone()).or_default();
+                *planned = (*planned).max(*runs);
+                return Ok(());
+            }
+            Entry::End { interrupted, runs, failed, .. } => {
+                (self.ended, self.interrupted) = (true, self.interrupted | interrupted);
+                self.said = (self.said.0.saturating_add(*runs), self.said.1.saturating_add(*failed));
+                return Ok(());
+            }
+            Entry::Run(run, record) => {
+                self.had.0 += 1;
+                self.had.1 += u64::from(record.oracle.is_some());
+                *run
+            }
+            Entry::Kept { run, .. } | Entry::Alarm { run, .. } => *run,
+        };
+        match self.planned.get(origin) {
+            Some(&planned) if about >= planned => {
+                Err(format!("run {about}, and its sweep has {planned} runs, counted from 0"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads a file line by line. Only its last line may be cut off.
-fn read(
-    merge: &mut Merge,
-    mut input: impl BufRead,
-    name: &str,
-    notes: &mut Vec<String>,
-) -> Result<(), Trouble> {
+fn read(merge: &mut Merge, mut input: impl BufRead, name: &str, notes: &mut Notes) -> Result<(), Trouble> {
     let cannot = |error| Trouble::InputOutput(format!("cannot read {name}: {error}"));
     let mut line = Vec::new();
-    let (mut number, mut ended, mut interrupted) = (0_u64, false, false);
+    let (mut number, mut account) = (0_u64, Account::default());
     loop {
         line.clear();
         number += 1;
@@ -99,53 +151,59 @@ fn read(
         let is_whole = line.last() == Some(&b'\n');
         match Entry::read(&line) {
             Ok((origin, entry)) => {
-                if let Entry::End { interrupted: stopped, .. } = entry {
-                    (ended, interrupted) = (true, interrupted | stopped);
-                }
+                account
+                    .add(&origin, &entry)
+                    .map_err(|error| Trouble::Usage(format!("{name}, line {number}: {error}")))?;
                 merge.add(origin, entry);
             }
             Err(_) if !is_whole && number > 1 => {
-                notes.push(format!("{name}, line {number}: cut off, and passed over"));
+                notes.plain.push(format!("{name}, line {number}: cut off, and passed over"));
             }
             Err(error) => return Err(Trouble::Usage(format!("{name}, line {number}: {error}"))),
         }
     }
+    let Account { ended, interrupted, said, had, .. } = account;
     if number == 1 {
-        notes.push(format!("{name} is empty"));
+        notes.plain.push(format!("{name} is empty"));
     } else if !ended {
-        notes.push(format!("{name} has no last line: whoever wrote it was ended before it was done"));
+        notes.plain.push(format!("{name} has no last line: whoever wrote it was ended before it was done"));
+    } else if said != had {
+        notes.alarms.push(format!(
+            "ALARM: {name} contradicts itself: its last line says {} runs and {} failed ones, and it has {} and {}",
+            said.0, said.1, had.0, had.1
+        ));
     } else if interrupted {
-        notes.push(format!("{name} is of a sweep that was interrupted"));
+        notes.plain.push(format!("{name} is of a sweep that was interrupted"));
     }
     Ok(())
 }
 
-/// Writes beside the file, then gives it its name: what is merged may be among what was read.
+/// What is merged may be among what was read: it is replaced only when it is whole.
 fn write_out(merge: &Merge, path: &Path) -> Result<(), Trouble> {
-    let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
-    let beside = PathBuf::from(beside);
-    let mut out = BufWriter::new(File::create(&beside).map_err(cannot)?);
-    for (origin, entry) in merge.entries() {
-        out.write_all(entry.line(origin).as_bytes()).map_err(cannot)?;
-    }
-    for (origin, merged) in &merge.sweeps {
-        let entry = Entry::End {
-            interrupted: !merged.missing(0).is_none(),
-            runs: merged.runs.len() as u64,
-            failed: merged.failed().count() as u64,
-            wall_s: None,
-        };
-        out.write_all(entry.line(origin).as_bytes()).map_err(cannot)?;
-    }
-    out.flush().map_err(cannot)?;
-    drop(out);
-    fs::rename(&beside, path).map_err(cannot)
+    let write = |out: &mut dyn Write| {
+        for (origin, entry) in merge.entries() {
+            out.write_all(entry.line(origin).as_bytes())?;
+        }
+        for (origin, merged) in &merge.sweeps {
+            let entry = Entry::End {
+                // What is missing shows by what is there; nobody stopped this.
+                interrupted: false,
+                runs: merged.runs.len() as u64,
+                failed: merged.failed().count() as u64,
+                wall_s: None,
+            };
+            out.write_all(entry.line(origin).as_bytes())?;
+        }
+        Ok(())
+    };
+    file::replace(path, write).map_err(|error| Trouble::cannot_write(path, &error))
 }
 
 fn missing_text(merged: &Merged, missing: &Missing) -> Vec<String> {
     let mut lines = Vec::new();
+    if missing.plan {
+        lines.push("unknown: no file begins with the line that says how many runs there are".to_owned());
+    }
     for shard in &missing.silent {
         let runs = shard.runs_of(merged.runs_planned.unwrap_or(0));
         lines.push(format!("shard {shard} never reported: {} runs", grouped(runs)));
@@ -163,21 +221,27 @@ fn missing_text(merged: &Merged, missing: &Missing) -> Vec<String> {
 }
 
 fn text(out: &mut impl Write, origin: &Origin, merged: &Merged, missing: &Missing) -> io::Result<()> {
-    writeln!(out, "sim run {}", origin.sweep)?;
-    writeln!(out, "made by {}\n", origin.build)?;
+    writeln!(out, "sim run {}", shown(&origin.sweep))?;
+    writeln!(out, "made by {}\n", shown(&origin.build))?;
     for (run, (seed, hashes)) in &merged.alarms {
         let hashes: Vec<String> = hashes.iter().map(|hash| format!("{hash:#018x}")).collect();
         writeln!(out, "NON-DETERMINISM in run {run}, seed {}: one build, one seed,", Seed(*seed))?;
-        writeln!(out, "  and the trace hashes {}\n", hashes.join(", "))?;
+        match &hashes[..] {
+            [hash] => writeln!(
+                out,
+                "  and one trace hash {hash}, but another seed, world, end or number of calls\n"
+            )?,
+            _ => writeln!(out, "  and the trace hashes {}\n", hashes.join(", "))?,
+        }
     }
     for (run, oracle, record) in merged.failed().take(PRINTED_MAX) {
         writeln!(out, "FAILED {oracle} in run {run}, seed {}", Seed(record.seed))?;
         if let Some(told) = &record.told {
-            writeln!(out, "  details   {}", told.details)?;
-            writeln!(out, "  replay    {}", told.replay)?;
+            writeln!(out, "  details   {}", shown(&told.details))?;
+            writeln!(out, "  replay    {}", shown(&told.replay))?;
         }
         if let Some(path) = merged.kept.get(&run) {
-            writeln!(out, "  or        sim replay {path}")?;
+            writeln!(out, "  or        sim replay {}", shown(path))?;
         }
         writeln!(out)?;
     }
@@ -190,7 +254,11 @@ fn text(out: &mut impl Write, origin: &Origin, merged: &Merged, missing: &Missin
         merged.runs_planned.map_or_else(String::new, |planned| format!("  of {}", grouped(planned)));
     writeln!(out, "runs          {runs:>16}{planned}")?;
     for (count, line) in (0..).zip(missing_text(merged, missing)) {
-        let missing = if count == 0 { grouped(missing.runs) } else { String::new() };
+        let missing = match missing.runs {
+            0 => "?".to_owned(),
+            runs if count == 0 => grouped(runs),
+            _ => String::new(),
+        };
         writeln!(out, "{:<14}{missing:>16}  {line}", if count == 0 { "missing" } else { "" })?;
     }
     writeln!(out, "failed        {:>16}", grouped(failed as u64))?;
@@ -213,7 +281,7 @@ struct SweepObject<'a> {
     missing: &'a [u64],
     shards_silent: Vec<String>,
     failed: u64,
-    failed_by: std::collections::BTreeMap<&'static str, u64>,
+    failed_by: BTreeMap<&'static str, u64>,
     alarms: u64,
     calls: u64,
     virtual_s: f64,

@@ -42,7 +42,7 @@ impl<'a> Records<'a> {
         Ok(records)
     }
 
-    /// Takes a run that was made. Answers whether that worked; if not, [`Records::rest`] says why.
+    /// Takes a run that was made. Answers whether that worked; if not, [`Records::end`] says why.
     pub(super) fn add(&mut self, made: &Made<'_>) -> bool {
         let options = self.sweep.options_of(made.index);
         self.waiting.insert(made.index, RunRecord::of(made.seed, &options, made.outcome));
@@ -57,7 +57,7 @@ impl<'a> Records<'a> {
 
     /// Writes what waited for a run that will not come, and the runs that failed without one of their faults: those have other
     /// options, so they are no runs of this sweep.
-    pub(super) fn rest(&mut self, summary: &Summary) -> Result<(), Trouble> {
+    pub(super) fn rest(&mut self, summary: &Summary) {
         for (run, record) in std::mem::take(&mut self.waiting) {
             self.write(&Entry::Run(run, record));
         }
@@ -67,13 +67,17 @@ impl<'a> Records<'a> {
             let record = RunRecord::of(failed.seed, &failed.options, &failed.outcome);
             self.write_of(&origin, &Entry::Run(failed.index, record));
         }
-        self.check()
     }
 
     /// Writes where runs were kept, and that this is all.
+    ///
+    /// # Errors
+    /// When anything of it could not be written, now or before.
     pub(super) fn end(mut self, summary: &Summary, kept: &[Kept], wall_s: f64) -> Result<(), Trouble> {
         for kept in kept {
-            self.write(&Entry::Kept { run: kept.index, path: kept.path.clone() });
+            if let Ok(path) = &kept.place {
+                self.write(&Entry::Kept { run: kept.index, path: path.clone() });
+            }
         }
         let failed = summary.failed.len() as u64;
         let Summary { interrupted, runs, .. } = *summary;

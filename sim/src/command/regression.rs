@@ -1,6 +1,5 @@
 //! `sim keep`: a failing run becomes a regression that every test run replays.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +8,7 @@ use clap::Args;
 use sim::Decisions;
 use sim::decision::seed::seed_of_run;
 use sim::explain::Explanation;
+use sim::file;
 use sim::regression::{Place, Regression};
 use sim::runner::run;
 use sim::shrink::Progress;
@@ -30,10 +30,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", required_unless_present = "refresh", value_parser = parse_name)]
     name: Option<String>,
     /// What was wrong, in one line
-    #[arg(long, value_name = "TEXT", required_unless_present = "refresh")]
+    #[arg(long, value_name = "TEXT", required_unless_present = "refresh", value_parser = parse_line)]
     broke: Option<String>,
     /// What brings it back: a planted patch, or a condition in words
-    #[arg(long, value_name = "TEXT", required_unless_present = "refresh")]
+    #[arg(long, value_name = "TEXT", required_unless_present = "refresh", value_parser = parse_line)]
     back: Option<String>,
     /// The place its run must come to once it is mended: `counter NAME`, `fault NAME`, `decision SITE`, `call NAME RESULT`
     #[arg(long, value_name = "PLACE", required_unless_present = "refresh")]
@@ -57,18 +57,24 @@ fn parse_name(text: &str) -> Result<String, String> {
     if plain { Ok(text.to_owned()) } else { Err("letters, digits and _".to_owned()) }
 }
 
+/// One line of the file.
+fn parse_line(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        return Err("one line of text".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
 pub(super) fn keep(arguments: &Arguments) -> Result<u8, Trouble> {
     let stop = interruption()?;
     let (path, regression) =
         if arguments.refresh { refreshed(arguments, &stop)? } else { made(arguments, &stop)? };
-    let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(cannot)?;
-    }
-    fs::write(&path, regression.to_string()).map_err(cannot)?;
     let mut out = io::stdout().lock();
+    // Printed first: it stays for whoever has no room for the file.
     writeln!(out, "{}:", path.display())?;
     writeln!(out, "{regression}")?;
+    file::keep(&path, regression.to_string().as_bytes())
+        .map_err(|error| Trouble::cannot_write(&path, &error))?;
     writeln!(
         out,
         "`cargo test -p tests --test regressions` replays it: the run must pass, and reach `{}`",
@@ -152,7 +158,6 @@ fn refreshed(arguments: &Arguments, stop: &AtomicBool) -> Result<(PathBuf, Regre
 }
 
 fn read(path: &Path) -> Result<Regression, Trouble> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| Trouble::InputOutput(format!("cannot read {}: {error}", path.display())))?;
+    let text = file::read_text(path).map_err(|error| Trouble::cannot_read(path, &error))?;
     text.parse().map_err(|error| Trouble::Usage(format!("{}: {error}", path.display())))
 }

@@ -6,19 +6,20 @@ use std::io::{self, BufWriter, Write};
 use clap::Args;
 use sim::ObligationCheck;
 use sim::explain::FailureBlock;
+use sim::file::shown;
 use sim::run_log::Difference;
 use sim::runner::{Input, Outcome, RunOptions, run};
 use sim::trace::TraceEntry;
 
 use super::input::Case;
-use super::{DID_NOT_REPRODUCE, Fixed, Trouble};
+use super::{DID_NOT_REPRODUCE, Fixed, Trouble, recording};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// A seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Stops after so many calls
+    /// Stops after so many calls; of a recording, after so many entries of each loop
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
     /// Prints every call even of a kept run that reproduces
@@ -32,6 +33,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
+    if let Some(played) = recording::read(&arguments.what)? {
+        arguments.fixed.refuse_for_recording(&arguments.what)?;
+        let Arguments { until, trace, quiet, .. } = *arguments;
+        return recording::play(&arguments.what, &played, recording::Wanted { until, trace, quiet });
+    }
     let case = Case::read(&arguments.what, &arguments.fixed)?;
     let options = RunOptions {
         obligations: ObligationCheck::Always,
@@ -59,8 +65,14 @@ pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
             };
             writeln!(out, "{block}")?;
         }
-        None if arguments.until.is_some_and(|until| outcome.steps >= until) => {
-            writeln!(out, "stopped after {} calls, as asked; nothing was wrong until then", outcome.steps)?;
+        None if outcome.was_stopped(arguments.until) => {
+            // Loops are left only where they sleep, so the run goes on for a while.
+            writeln!(
+                out,
+                "nothing was wrong until call {}; the run was left after call {}, as asked, and how it ends was not seen",
+                arguments.until.unwrap_or(0),
+                outcome.steps
+            )?;
         }
         None => {
             writeln!(out, "passed: {workload} on {kernel} in {weather} weather, {} calls", outcome.steps)?
@@ -83,6 +95,8 @@ pub(super) enum Compared {
     Nothing,
     /// It was asked to go another way.
     Asked,
+    /// It was asked for so many calls, and those came again.
+    Beginning(u64),
     /// What is left of the kept run agrees.
     Rest,
     /// It came again.
@@ -104,13 +118,16 @@ pub(super) enum Compared {
 impl Compared {
     pub(super) fn of(case: &Case, outcome: &Outcome, until: Option<u64>) -> Compared {
         let Some(log) = case.log() else { return Compared::Nothing };
-        if until.is_some() || case.options.switches != log.switches {
+        if case.options.switches != log.switches {
             return Compared::Asked;
         }
         let strictly = log.is_of_this_build();
         let made_by = (!strictly).then(|| log.build.clone());
-        match log.first_difference(outcome, strictly) {
+        match log.first_difference_until(outcome, strictly, until) {
             Some(difference) => Compared::Differs { difference, made_by },
+            None if outcome.was_stopped(until) && log.calls.len() as u64 >= until.unwrap_or(0) => {
+                Compared::Beginning(until.unwrap_or(0))
+            }
             None if log.is_cut_off() => Compared::Rest,
             None => Compared::Same { steps: outcome.steps, made_by },
         }
@@ -129,6 +146,9 @@ impl fmt::Display for Compared {
         match self {
             Compared::Nothing => Ok(()),
             Compared::Asked => writeln!(f, "not compared with the kept run: it was to go another way"),
+            Compared::Beginning(calls) => {
+                writeln!(f, "the first {calls} calls go as those of the kept run; no more were compared")
+            }
             Compared::Rest => writeln!(
                 f,
                 "whether it reproduces cannot be said: the file was cut off; what is left of it agrees with this run"
@@ -138,12 +158,17 @@ impl fmt::Display for Compared {
             }
             Compared::Same { made_by: Some(build), .. } => writeln!(
                 f,
-                "reproduced under another build ({build} made it): the same sites and bounds, the same end"
+                "reproduced under another build ({} made it): the same sites and bounds, the same end",
+                shown(build)
             ),
             Compared::Differs { difference, made_by } => {
                 writeln!(f, "DID NOT REPRODUCE: {difference}")?;
                 let Some(build) = made_by else { return Ok(()) };
-                writeln!(f, "the kept run was made by another build, {build}: the code has changed since")
+                writeln!(
+                    f,
+                    "the kept run was made by another build, {}: the code has changed since",
+                    shown(build)
+                )
             }
         }
     }

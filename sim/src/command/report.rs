@@ -40,8 +40,14 @@ fn block<'a>(failed: &'a FailedRun, kept: &'a [Kept]) -> FailureBlock<'a> {
         input: Input::Seed(failed.seed),
         options: &failed.options,
         explanation: kept.map(|kept| &kept.explanation),
-        kept: kept.map(|kept| kept.path.as_str()),
+        kept: kept.and_then(|kept| kept.place.as_deref().ok()),
     }
+}
+
+/// Why a run that was to be kept is not.
+fn not_kept<'a>(failed: &FailedRun, kept: &'a [Kept]) -> Option<&'a str> {
+    let kept = kept.iter().find(|kept| kept.index == failed.index)?;
+    kept.place.as_ref().err().map(String::as_str)
 }
 
 fn seconds(ns: u128) -> f64 {
@@ -69,7 +75,11 @@ pub(super) fn text(
     wall_s: f64,
 ) -> io::Result<()> {
     for failed in summary.failed.iter().take(BLOCKS_MAX) {
-        writeln!(out, "{}\n", block(failed, kept))?;
+        writeln!(out, "{}", block(failed, kept))?;
+        if let Some(why) = not_kept(failed, kept) {
+            writeln!(out, "  not kept  {why}; --out names another folder")?;
+        }
+        writeln!(out)?;
     }
     if let Some(more) = summary.failed.len().checked_sub(BLOCKS_MAX).filter(|&more| more > 0) {
         writeln!(out, "... and {more} more failing runs; --json prints them all\n")?;
@@ -156,6 +166,9 @@ struct FailedObject<'a> {
     trace_hash: String,
     replay: String,
     kept: Option<&'a str>,
+    /// Why it was not kept, where it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_kept: Option<&'a str>,
     story: &'a [String],
     /// Decisions that are not benign: of the run as it was found, and of the small one.
     decisions: Option<[usize; 2]>,
@@ -225,6 +238,7 @@ pub(super) fn json(
             trace_hash: format!("{:#018x}", failed.outcome.trace_hash),
             replay: block.replay(),
             kept: block.kept,
+            not_kept: not_kept(failed, kept),
             decisions: sizes(block.explanation, |log| log.choices.tape().weight()),
             kept_calls: sizes(block.explanation, |log| log.calls.len()),
             shrink_runs: block.explanation.map(|explanation| explanation.runs),

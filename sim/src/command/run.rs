@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sim::ObligationCheck;
 use sim::decision::seed::Seed;
@@ -27,16 +28,23 @@ pub(super) struct Arguments {
     #[command(flatten)]
     fixed: Fixed,
     /// Seed of the first run: decimal, 0x and hex digits, or a 40-digit commit hash
-    #[arg(long, value_name = "S", default_value = "0x0000000000000000", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "0x0000000000000000",
+        allow_hyphen_values = true,
+        env = "SIM_SEED",
+        hide_env = true
+    )]
     seed: Seed,
     /// How many runs
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parse_runs)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parse_runs, env = "SIM_RUNS", hide_env = true)]
     runs: u64,
     /// How many threads [default: one per core]
-    #[arg(long, value_name = "J", value_parser = parse_jobs)]
+    #[arg(long, value_name = "J", value_parser = parse_jobs, env = "SIM_JOBS", hide_env = true)]
     jobs: Option<NonZeroUsize>,
     /// Makes part I of N of the runs, counted from 1; `auto` asks the engine that started this process
-    #[arg(long, value_name = "I/N|auto")]
+    #[arg(long, value_name = "I/N|auto", env = "SIM_SHARD", hide_env = true)]
     shard: Option<Choice>,
     /// How many parts there are, for an engine that does not say
     #[arg(long, value_name = "N", requires = "shard", value_parser = parse_runs)]
@@ -51,7 +59,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     hashes: bool,
     /// Where the first failing runs are kept
-    #[arg(long, value_name = "DIR", default_value = "sim-failures")]
+    #[arg(long, value_name = "DIR", default_value = "sim-failures", env = "SIM_OUT", hide_env = true)]
     out: PathBuf,
     /// How long to look for smaller runs that fail in the same way; 0 keeps them as they are
     #[arg(long, value_name = "S", default_value_t = 20)]
@@ -69,12 +77,18 @@ pub(super) struct Arguments {
     #[arg(long)]
     check_obligations: bool,
     /// Makes every run twice and compares the hashes, instead of one run in a hundred
-    #[arg(long)]
+    #[arg(long, env = "SIM_CHECK_DETERMINISM", hide_env = true, value_parser = FalseyValueParser::new())]
     check_determinism: bool,
 }
 
 pub(super) fn parse_runs(text: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|&runs| runs > 0).ok_or_else(|| "a whole number, at least 1".to_owned())
+    let least = "a whole number, at least 1";
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Err(_) if is_number => Err(format!("{least} and at most {}", u64::MAX)),
+        Ok(runs) if runs > 0 => Ok(runs),
+        _ => Err(least.to_owned()),
+    }
 }
 
 fn parse_jobs(text: &str) -> Result<NonZeroUsize, String> {
@@ -121,12 +135,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let wall_s = clock.seconds();
 
     if let Some(records) = &mut records {
-        records.rest(&summary)?;
+        records.rest(&summary);
     }
-    let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop)?;
-    if let Some(records) = records {
-        records.end(&summary, &kept, wall_s)?;
-    }
+    let kept = keep(&summary, &arguments.out, arguments.shrink_seconds, &stop);
+    // What was found is told first, wherever it could not be written.
+    let recorded = match records.map(|records| records.end(&summary, &kept, wall_s)) {
+        Some(Err(Trouble::OutputClosed)) => return Err(Trouble::OutputClosed),
+        Some(recorded) => recorded,
+        None => Ok(()),
+    };
     let mut out: Box<dyn Write> = match &arguments.records {
         Some(path) if path == Path::new("-") => Box::new(io::stderr()),
         _ => Box::new(io::stdout().lock()),
@@ -140,7 +157,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
         report::text(&mut out, &summary, &kept, &plan, wall_s)?;
     }
     out.flush()?;
-    if summary.interrupted {
+    if let Err(trouble) = recorded {
+        if summary.failed.is_empty() {
+            return Err(trouble);
+        }
+        eprintln!("sim: {trouble}");
+    } else if summary.interrupted {
         return Ok(130);
     }
     let complaints = summary.fault_complaints(&plan);

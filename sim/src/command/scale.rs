@@ -33,10 +33,10 @@ pub(super) struct Arguments {
     )]
     connections: Vec<u32>,
     /// Kernel of every host; see `sim list`
-    #[arg(long, value_name = "K", value_parser = parse_kernel, default_value = "linux")]
+    #[arg(long, value_name = "K", value_parser = parse_kernel, default_value = "linux", env = "SIM_KERNEL", hide_env = true)]
     kernel: Kernel,
     /// Seed: decimal, 0x and hex digits, or a 40-digit commit hash
-    #[arg(long, value_name = "S", default_value = "0x0000000000000000")]
+    #[arg(long, value_name = "S", default_value = "0x0000000000000000", env = "SIM_SEED", hide_env = true)]
     seed: Seed,
     /// Prints one JSON object for each size
     #[arg(long)]

@@ -1,10 +1,10 @@
 //! `sim seeds`: runs that passed, as inputs that a fuzzer can start from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sim::decision::seed::Seed;
+use sim::file;
 use sim::seed_inputs;
 
 use super::Trouble;
@@ -31,9 +31,8 @@ pub(super) fn seeds(arguments: &Arguments) -> Result<u8, Trouble> {
         |path: &Path, error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
     for input in seed_inputs(arguments.seed.0, arguments.runs, arguments.bytes_max) {
         let folder = arguments.out.join(format!("loop_{}", input.workload));
-        fs::create_dir_all(&folder).map_err(|error| cannot(&folder, error))?;
         let path = folder.join(&input.name);
-        fs::write(&path, &input.bytes).map_err(|error| cannot(&path, error))?;
+        file::keep(&path, &input.bytes).map_err(|error| cannot(&path, error))?;
         println!("{} ({} bytes)", path.display(), input.bytes.len());
     }
     Ok(0)

@@ -1,6 +1,5 @@
 //! `sim shrink`: a failing run, made small.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sim::Decisions;
+use sim::file;
 use sim::run_log::RunLog;
 use sim::runner::{RunOptions, run};
-use sim::shrink::{Progress, ShrinkError, shrink as shrink_run};
+use sim::shrink::{Progress, ShrinkError, shrink as shrink_run, smaller_kept};
 use sim::story::Story;
 
 use super::input::Case;
@@ -89,14 +89,23 @@ pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
     let source = case.log().map_or_else(|| case.name.clone(), |log| log.source.clone());
     let log = RunLog::of(&outcome, &options, source);
     let options = options.fixed_to(log.workload, log.kernel, log.weather);
-    let clock = WallClock::start();
-    let (small, progress) = shrink_for(&log, &options, arguments.seconds, &stop)
-        .map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
     let path = arguments.out.clone().unwrap_or_else(|| case.stem().with_extension("shrunk.simlog"));
-    let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-    fs::write(&path, small.to_bytes()).map_err(cannot)?;
+    let earlier = smaller_kept(&path, &log, &options);
+    let clock = WallClock::start();
+    let (small, progress) = match &earlier {
+        Some(earlier) => {
+            let options = RunOptions { switches: earlier.switches, ..options.clone() };
+            shrink_for(earlier, &options, arguments.seconds, &stop)
+        }
+        None => shrink_for(&log, &options, arguments.seconds, &stop),
+    }
+    .map_err(|error| Trouble::Usage(format!("{}: {error}", case.name)))?;
+    let written = file::replace_with(&path, &small.to_bytes());
 
     let mut out = io::stdout().lock();
+    if earlier.is_some() {
+        writeln!(out, "went on from {}, which was smaller already", path.display())?;
+    }
     let weight = |log: &RunLog| grouped(log.choices.tape().weight() as u64);
     writeln!(
         out,
@@ -113,7 +122,12 @@ pub(super) fn shrink(arguments: &Arguments) -> Result<u8, Trouble> {
     if let Some(failure) = &told.failure {
         writeln!(out, "\n{}\n", Story::of(&told, failure))?;
     }
+    written.map_err(|error| Trouble::cannot_write(&path, &error))?;
     writeln!(out, "replay  sim replay {}", path.display())?;
+    let interrupted = stop.load(Ordering::Relaxed);
+    if interrupted {
+        writeln!(out, "interrupted: it may become smaller; the same command goes on from there")?;
+    }
     out.flush()?;
-    Ok(if stop.load(Ordering::Relaxed) { 130 } else { 0 })
+    Ok(if interrupted { 130 } else { 0 })
 }

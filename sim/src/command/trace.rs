@@ -1,18 +1,18 @@
 //! `sim trace`: one run, as a picture or as a file for another tool.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use sim::explain::FailureBlock;
+use sim::file;
 use sim::runner::{Input, run};
 use sim::view::{Format, View};
 use sim::{ObligationCheck, RunOptions};
 
 use super::input::Case;
 use super::replay::Compared;
-use super::{Fixed, Trouble, unknown};
+use super::{Fixed, Trouble, recording, unknown};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -41,6 +41,12 @@ pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
     if format == Format::Pcapng && arguments.out.is_none() && io::stdout().is_terminal() {
         return Err(Trouble::Usage("a capture is not for a terminal: say where with --out FILE".to_owned()));
     }
+    if let Some(recorded) = recording::read(&arguments.what)? {
+        arguments.fixed.refuse_for_recording(&arguments.what)?;
+        let Arguments { what, until, .. } = arguments;
+        written(arguments, |out| recording::show(what, &recorded, format, *until, out))?;
+        return Ok(0);
+    }
     let case = Case::read(&arguments.what, &arguments.fixed)?;
     let options = RunOptions {
         obligations: ObligationCheck::Always,
@@ -63,22 +69,40 @@ pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
     });
     let replay = replay.unwrap_or_else(|| format!("sim replay {}", case.name));
     let view = View::of(&outcome, &case.name, &replay).expect("the run was recorded");
-    match &arguments.out {
-        None => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            view.write(format, &mut out)?;
-            out.flush()?;
-        }
-        Some(path) => {
-            let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
-            let mut out = BufWriter::new(File::create(path).map_err(cannot)?);
-            view.write(format, &mut out).map_err(cannot)?;
-            out.flush().map_err(cannot)?;
-        }
-    }
+    written(arguments, |out| Ok(view.write(format, out)?))?;
     let compared = Compared::of(&case, &outcome, arguments.until);
     if let Compared::Differs { .. } = compared {
         eprintln!("sim: {}: {compared}", case.name);
     }
     Ok(compared.exit_code())
+}
+
+/// Writes to where it was asked for.
+fn written(
+    arguments: &Arguments,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    match &arguments.out {
+        None => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            write(&mut out)?;
+            out.flush()?;
+        }
+        Some(path) => {
+            let cannot = |error| Trouble::InputOutput(format!("cannot write {}: {error}", path.display()));
+            let mut trouble = None;
+            let written = file::replace(path, |mut out| {
+                write(&mut out).map_err(|error| {
+                    let text = error.to_string();
+                    trouble = Some(error);
+                    io::Error::other(text)
+                })
+            });
+            match (written, trouble) {
+                (_, Some(Trouble::Usage(text))) => return Err(Trouble::Usage(text)),
+                (written, _) => written.map_err(cannot)?,
+            }
+        }
+    }
+    Ok(())
 }

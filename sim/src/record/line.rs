@@ -243,7 +243,7 @@ fn entry(members: Members) -> Result<(Origin, Entry), LineError> {
         "alarm" => {
             let hashes = needed(trace_hashes, "trace_hashes")?;
             let hashes: Option<Vec<u64>> = hashes.iter().map(|hash| word(hash)).collect();
-            let trace_hashes = hashes.filter(|hashes| hashes.len() >= 2);
+            let trace_hashes = hashes.filter(|hashes| !hashes.is_empty());
             let trace_hashes = needed(trace_hashes, "trace_hashes")?;
             Entry::Alarm { run: needed(run, "run")?, seed: named(seed, "seed", word)?, trace_hashes }
         }

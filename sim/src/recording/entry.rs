@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use reactor::sys::{EpollEvent, EpollMask, Errno, Filter, Kevent, KeventFlags, Note};
 use reactor::time::Instant;
 
+use crate::file::shown;
 use crate::frame::varint;
 use crate::kernel::syscalls::names_of;
 use crate::schedule::ThreadId;
@@ -54,8 +55,8 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Stopped => f.write_str("it stopped, with everything closed"),
-            End::Breach { invariant, details } => write!(f, "{invariant}: {details}"),
-            End::Panic { message } => write!(f, "panic: {message}"),
+            End::Breach { invariant, details } => write!(f, "{}: {}", shown(invariant), shown(details)),
+            End::Panic { message } => write!(f, "panic: {}", shown(message)),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{FORMAT, Failure, Recording, Verdict, settings};
 use crate::decision::seed::Seed;
 use crate::frame::{self, FileError, Frame, line, lines, named};
 use crate::member::Role;
-use crate::workload::WorkloadKind;
+use crate::workload::{Load, WorkloadKind};
 
 /// Before the name of each limit in the header.
 const LIMIT: &str = "limit.";
@@ -63,10 +63,16 @@ impl Recording {
 
     fn header(&self) -> String {
         let mut text = String::new();
-        let Plan { workload, seed } = self.plan;
+        let Plan { workload, seed, load } = self.plan;
         line(&mut text, "build", &self.build);
         line(&mut text, "workload", workload.name());
         line(&mut text, "plan-seed", &Seed(seed).to_string());
+        if let Some(Load { connections, rate_per_s, duration_ns }) = load {
+            line(&mut text, "load-connections", &connections.to_string());
+            // A rate of zero stands for none.
+            line(&mut text, "load-rate-per-s", &rate_per_s.unwrap_or(0).to_string());
+            line(&mut text, "load-duration-ns", &duration_ns.to_string());
+        }
         line(&mut text, "nobody", &self.nobody.to_string());
         for (name, value) in settings::named(&self.config) {
             line(&mut text, &format!("{LIMIT}{name}"), &value.to_string());
@@ -151,7 +157,8 @@ fn yes_or_no(text: &str) -> Option<bool> {
 fn header_of(payload: &[u8]) -> Result<Recording, String> {
     let lines = lines(payload)?;
     let seed: Seed = named(&lines, "plan-seed", |text| text.parse().ok())?;
-    let plan = Plan { workload: named(&lines, "workload", WorkloadKind::from_name)?, seed: seed.0 };
+    let workload = named(&lines, "workload", WorkloadKind::from_name)?;
+    let plan = Plan { workload, seed: seed.0, load: load_of(&lines)? };
     let limits = lines.iter().filter_map(|(name, value)| Some((name.strip_prefix(LIMIT)?, value.as_str())));
     Ok(Recording {
         build: lines.get("build").cloned().unwrap_or_default(),
@@ -161,6 +168,22 @@ fn header_of(payload: &[u8]) -> Result<Recording, String> {
         loops: Vec::new(),
         verdict: None,
     })
+}
+
+fn load_of(lines: &BTreeMap<&str, String>) -> Result<Option<Load>, String> {
+    if !lines.contains_key("load-connections") {
+        return Ok(None);
+    }
+    let number = |text: &str| text.parse::<u64>().ok();
+    let connections =
+        |text: &str| text.parse().ok().filter(|count| (1..=Load::CONNECTIONS_MAX).contains(count));
+    let rate_per_s =
+        named(lines, "load-rate-per-s", |text| number(text).filter(|&rate| rate <= Load::RATE_MAX))?;
+    Ok(Some(Load {
+        connections: named(lines, "load-connections", connections)?,
+        rate_per_s: (rate_per_s > 0).then_some(rate_per_s),
+        duration_ns: named(lines, "load-duration-ns", |text| number(text).filter(|&ns| ns > 0))?,
+    }))
 }
 
 fn loop_of(payload: &[u8]) -> Result<LoopLog, String> {

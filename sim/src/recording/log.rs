@@ -105,6 +105,11 @@ impl LoopLog {
         std::iter::from_fn(move || self.next(&mut at))
     }
 
+    /// Bytes of memory that its entries take.
+    pub fn memory_bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
+    }
+
     /// Bytes of its entries.
     pub fn length_bytes(&self) -> usize {
         self.chunks.iter().map(Vec::len).sum()

@@ -7,7 +7,7 @@ use crate::workload::cluster::Cluster;
 use crate::workload::echo::Echo;
 use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
-use crate::workload::{Scale, Workload, WorkloadKind};
+use crate::workload::{Load, Scale, Workload, WorkloadKind};
 
 /// See the module.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub struct Plan {
     pub workload: WorkloadKind,
     /// The seed of the decisions that the plan was drawn from.
     pub seed: u64,
+    /// What was asked of it; `None` for a short plan, as simulated runs have it.
+    pub load: Option<Load>,
 }
 
 /// What is done with a plan, whatever its workload.
@@ -35,13 +37,17 @@ impl Plan {
     /// Draws the plan and uses it; `None` for a stage.
     pub fn draw<U: PlanUse>(&self, to_use: U) -> Option<U::Output> {
         let mut decisions = Decisions::from_seed(self.seed);
-        let scale = Scale::RealTime;
-        Some(match self.workload {
-            WorkloadKind::Echo => to_use.with(Echo::draw(&mut decisions, scale)),
-            WorkloadKind::Wake => to_use.with(Wake::draw(&mut decisions, scale)),
-            WorkloadKind::Timers => to_use.with(Timers::draw(&mut decisions, scale)),
-            WorkloadKind::Cluster => to_use.with(Cluster::draw(&mut decisions, scale)),
-            WorkloadKind::Stage(_) => return None,
+        let (decisions, scale) = (&mut decisions, Scale::RealTime);
+        Some(match (self.workload, &self.load) {
+            (WorkloadKind::Echo, None) => to_use.with(Echo::draw(decisions, scale)),
+            (WorkloadKind::Echo, Some(load)) => to_use.with(Echo::load(decisions, load)),
+            (WorkloadKind::Wake, None) => to_use.with(Wake::draw(decisions, scale)),
+            (WorkloadKind::Wake, Some(load)) => to_use.with(Wake::load(decisions, load)),
+            (WorkloadKind::Timers, None) => to_use.with(Timers::draw(decisions, scale)),
+            (WorkloadKind::Timers, Some(load)) => to_use.with(Timers::load(decisions, load)),
+            (WorkloadKind::Cluster, None) => to_use.with(Cluster::draw(decisions, scale)),
+            (WorkloadKind::Cluster, Some(load)) => to_use.with(Cluster::load(decisions, load)),
+            (WorkloadKind::Stage(_), _) => return None,
         })
     }
 }

@@ -4,7 +4,7 @@ use reactor::Config;
 
 /// A limit above this is no limit of a loop that ran, and would only cost whoever makes one like it.
 const VALUE_MAX: [(&str, u64); 3] =
-    [("read_bytes", 1 << 26), ("events_per_wait", 1 << 20), ("mailbox_messages_max", 1 << 22)];
+    [("read_bytes", 1 << 22), ("events_per_wait", 1 << 16), ("mailbox_messages_max", 1 << 18)];
 
 macro_rules! settings {
     ($($name:ident)*) => {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::RunLog;
 use crate::decision::log::Choice;
+use crate::file::shown;
 use crate::runner::{Failure, Outcome};
 use crate::trace::{CallRecord, TraceEntry};
 
@@ -24,10 +25,12 @@ impl fmt::Display for Side {
             Side::Call(call) => call.fmt(f),
             Side::Choice(choice, site) => {
                 let Choice { domain, entity, value, bound, .. } = choice;
-                write!(f, "decided {site} ({domain} of {entity}): {value} of {bound}")
+                write!(f, "decided {} ({domain} of {entity}): {value} of {bound}", shown(site))
             }
             Side::End(None) => f.write_str("ended well"),
-            Side::End(Some(failure)) => write!(f, "ended with {}: {}", failure.oracle, failure.details),
+            Side::End(Some(failure)) => {
+                write!(f, "ended with {}: {}", failure.oracle, shown(&failure.details))
+            }
         }
     }
 }
@@ -68,6 +71,17 @@ impl RunLog {
             (None, choice) => choice,
         };
         earlier.or_else(|| self.other_end(outcome))
+    }
+
+    /// As [`RunLog::first_difference`], in the first calls only, where a number of them is given.
+    pub fn first_difference_until(
+        &self,
+        outcome: &Outcome,
+        strictly: bool,
+        until: Option<u64>,
+    ) -> Option<Difference> {
+        let before = |difference: &Difference| until.is_none_or(|until| difference.step < until);
+        self.first_difference(outcome, strictly).filter(before)
     }
 
     /// The last decision that both made alike before they parted, and how many calls had been made by then.

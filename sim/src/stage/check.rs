@@ -66,10 +66,9 @@ fn base_of(name: &str) -> u64 {
 /// # Panics
 /// When a run fails, with its story and the lines that make it again; when something that has to happen sometimes never did;
 /// when a variable `SIM_...` makes no sense; when `name` is not as [`StageName`] wants it.
+#[track_caller]
 pub fn check(name: &str, build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) {
-    if let Err(failed) = Check::new(name).run(build) {
-        panic!("\n{failed}");
-    }
+    Check::new(name).run(build);
 }
 
 impl Check {
@@ -144,9 +143,24 @@ impl Check {
 
     /// Makes the runs, and stops at the first that fails: it is made small, told and kept.
     ///
+    /// # Panics
+    /// As [`check`].
+    #[track_caller]
+    pub fn run(self, build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) -> Summary {
+        match self.try_run(build) {
+            Ok(summary) => summary,
+            Err(failed) => panic!("\n{failed}"),
+        }
+    }
+
+    /// As [`Check::run`], for tests of tests: what it would panic at is a value.
+    ///
     /// # Errors
-    /// Everything that [`check`] panics at, as a value; what it prints is the same.
-    pub fn run(self, build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static) -> Result<Summary, Box<Failed>> {
+    /// Everything that [`check`] panics at; what it prints is the same.
+    pub fn try_run(
+        self,
+        build: impl Fn(&mut Stage<'_>) + Send + Sync + 'static,
+    ) -> Result<Summary, Box<Failed>> {
         let environment = match self.environment.clone() {
             Some(environment) => environment,
             None => Environment::of_process().map_err(Failed::asked)?,

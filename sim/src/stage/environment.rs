@@ -27,7 +27,7 @@ const VARIABLES: [(&str, &str); 17] = [
     ("SIM_SUPPRESS_FAULTS", "these faults are drawn, but nothing comes of them"),
     ("SIM_OUT", "the folder where failing runs are kept"),
     ("SIM_REPLAY", "a kept run, to be made again instead of any others"),
-    ("SIM_UNTIL", "with SIM_REPLAY: stops after so many calls"),
+    ("SIM_UNTIL", "with SIM_REPLAY: stops after so many calls; with SIM_SEED and SIM_TRACE: prints so many"),
     ("SIM_TRACE", "with SIM_REPLAY or SIM_SEED: 1 prints every call"),
     ("SIM_SHRINK", "a kept run, to be made smaller instead of any others being made"),
     (
@@ -36,6 +36,9 @@ const VARIABLES: [(&str, &str); 17] = [
     ),
     ("SIM_TEST", "what to call this test in lines to paste, where cargo does not say"),
 ];
+
+/// What a count should be.
+const FROM_ONE: &str = "a number from 1 on, at most 18446744073709551615";
 
 /// What the variables ask for. Whatever is absent is as the [`super::Check`] has it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -64,7 +67,7 @@ pub struct Environment {
     pub out: Option<PathBuf>,
     /// `SIM_REPLAY`: a kept run, to be made again.
     pub replay: Option<PathBuf>,
-    /// `SIM_UNTIL`: a replay stops after so many calls.
+    /// `SIM_UNTIL`: a replay stops after so many calls; of a seed so many are printed.
     pub until_step: Option<u64>,
     /// `SIM_TRACE`: every call is printed.
     pub trace: bool,
@@ -141,6 +144,16 @@ impl Environment {
                     .to_owned(),
             ));
         }
+        let narrow = |name: &str| {
+            let text = format!("{name} is about one run: SIM_REPLAY or SIM_SEED should say which");
+            Err(EnvironmentError(text))
+        };
+        if read.trace && read.replay.is_none() && read.seed.is_none() {
+            return narrow("SIM_TRACE");
+        }
+        if read.until_step.is_some() && read.replay.is_none() && !(read.seed.is_some() && read.trace) {
+            return narrow("SIM_UNTIL");
+        }
         Ok(read)
     }
 
@@ -159,10 +172,10 @@ impl Environment {
                 let seed = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
                 self.seed = Some(seed);
             }
-            "SIM_RUNS" => self.runs = Some(parsed(name, text, "a number from 1 on", at_least_one)?),
+            "SIM_RUNS" => self.runs = Some(parsed(name, text, FROM_ONE, at_least_one)?),
             "SIM_JOBS" => {
                 let jobs = |text: &str| at_least_one(text).and_then(|jobs| usize::try_from(jobs).ok());
-                self.jobs = Some(parsed(name, text, "a number from 1 on", jobs)?);
+                self.jobs = Some(parsed(name, text, FROM_ONE, jobs)?);
             }
             "SIM_SHARD" => {
                 let shard = text.parse().map_err(|error| EnvironmentError(format!("{name}: {error}")))?;
@@ -231,7 +244,10 @@ mod tests {
         for (name, _) in VARIABLES {
             let values = ["1", "1/2", "linux", "calm", "late-waits"];
             assert!(
-                values.iter().any(|value| of(&[(name, value)]).is_ok()),
+                values.iter().any(|value| match name {
+                    "SIM_UNTIL" | "SIM_TRACE" => of(&[(name, value), ("SIM_REPLAY", "kept")]).is_ok(),
+                    _ => of(&[(name, value)]).is_ok(),
+                }),
                 "{name} takes none of {values:?}"
             );
         }
@@ -241,6 +257,7 @@ mod tests {
     fn a_value_that_cannot_be_read_says_what_it_should_be() {
         for (name, value, should) in [
             ("SIM_RUNS", "0", "a number from 1 on"),
+            ("SIM_RUNS", "18446744073709551616", "at most 18446744073709551615"),
             ("SIM_RUNS", "many", "a number from 1 on"),
             ("SIM_KERNEL", "plan9", "linux, freebsd or macos"),
             ("SIM_WEATHER", "foggy", "calm, default, cruel or tiny"),
@@ -254,6 +271,17 @@ mod tests {
             assert!(error.contains(name) && error.contains(should), "{error}");
         }
         assert!(of(&[("SIM_REPLAY", "a"), ("SIM_SHRINK", "b")]).is_err());
+    }
+
+    #[test]
+    fn what_is_about_one_run_is_refused_where_none_is_named() {
+        for about_one in
+            [&[("SIM_TRACE", "1")][..], &[("SIM_UNTIL", "5")], &[("SIM_UNTIL", "5"), ("SIM_SEED", "1")]]
+        {
+            assert!(of(about_one).unwrap_err().contains("SIM_REPLAY or SIM_SEED"), "{about_one:?}");
+        }
+        assert!(of(&[("SIM_TRACE", "0")]).is_ok());
+        assert!(of(&[("SIM_UNTIL", "5"), ("SIM_SEED", "1"), ("SIM_TRACE", "1")]).is_ok());
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Failing runs of tests: explained, and kept where the lines to paste find them.
 
-use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Failed, Reason};
 use crate::decision::Decisions;
 use crate::decision::seed::Seed;
 use crate::explain::{Explanation, FailureBlock, picture_of};
+use crate::file;
 use crate::run_log::RunLog;
 use crate::runner::{Failure, Input, Outcome, RunOptions, run};
 use crate::shrink::Progress;
 use crate::view::{Format, View};
+use crate::workload::WorkloadKind;
 
 /// Runs made at most to find a smaller one that fails in the same way, unless `SIM_SHRINK_RUNS` says otherwise.
 const SHRINK_RUNS: u64 = 3_000;
@@ -31,9 +32,8 @@ pub(super) fn folder(environment: &Environment) -> PathBuf {
 
 /// Writes a run; answers where.
 pub(super) fn write(log: &RunLog, folder: &Path, name: &str) -> io::Result<PathBuf> {
-    fs::create_dir_all(folder)?;
     let path = folder.join(name);
-    fs::write(&path, log.to_bytes())?;
+    file::keep(&path, &log.to_bytes())?;
     Ok(path)
 }
 
@@ -41,9 +41,7 @@ pub(super) fn write(log: &RunLog, folder: &Path, name: &str) -> io::Result<PathB
 pub(super) fn draw(outcome: &Outcome, kept: &Path, replay: &str) -> io::Result<()> {
     let source = kept.display().to_string();
     let Some(view) = View::of(outcome, &source, replay) else { return Ok(()) };
-    let mut page = BufWriter::new(fs::File::create(picture_of(&source))?);
-    view.write(Format::Html, &mut page)?;
-    page.flush()
+    file::replace(&picture_of(&source), |page| view.write(Format::Html, page))
 }
 
 /// Which run failed, and what with.
@@ -59,7 +57,9 @@ pub(super) fn failed_run(found: &Found<'_>, environment: &Environment) -> Box<Fa
     let Found { outcome, failure, options, seed } = *found;
     let runs_max = environment.shrink_runs.unwrap_or(SHRINK_RUNS);
     let mut go_on = |progress: Progress| progress.runs < runs_max;
-    let explanation = Explanation::of(options, Decisions::from_seed(seed.0), seed.to_string(), &mut go_on);
+    let earlier = folder(environment).join(format!("{}.small.simlog", stem(outcome.workload, seed)));
+    let decisions = Decisions::from_seed(seed.0);
+    let explanation = Explanation::going_on(Some(&earlier), options, decisions, seed.to_string(), &mut go_on);
     let (kept, trouble) =
         match explanation.as_ref().map(|found| keep(found, options, &folder(environment), seed)) {
             Some(Ok(path)) => (Some(path), None),
@@ -86,9 +86,14 @@ pub(super) fn failed_run(found: &Found<'_>, environment: &Environment) -> Box<Fa
     Failed::new(Reason::Run { failure: failure.clone(), seed: Some(seed), kept, story }, text)
 }
 
+/// What the files of a run are called.
+fn stem(workload: WorkloadKind, seed: Seed) -> String {
+    format!("{workload}-{:016x}", seed.0)
+}
+
 /// Keeps the whole run and the small one, and draws the small one. Answers where the smallest is.
 fn keep(explanation: &Explanation, options: &RunOptions, folder: &Path, seed: Seed) -> io::Result<PathBuf> {
-    let name = format!("{}-{:016x}", explanation.log.workload, seed.0);
+    let name = stem(explanation.log.workload, seed);
     let whole = write(&explanation.log, folder, &format!("{name}.simlog"))?;
     let (log, kept) = match &explanation.small {
         Some(small) => (small, write(small, folder, &format!("{name}.small.simlog"))?),

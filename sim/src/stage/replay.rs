@@ -1,21 +1,19 @@
 //! A kept run, made again or made smaller inside the test that it came from.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Environment, Failed, Reason, StageBuilder, Summary, keep};
 use crate::decision::Decisions;
 use crate::explain::FailureBlock;
+use crate::file;
 use crate::obligation::ObligationCheck;
 use crate::run_log::RunLog;
 use crate::runner::{Input, Outcome, RunOptions, run};
-use crate::shrink::{Progress, shrink};
+use crate::shrink::{Progress, shrink, smaller_kept};
 use crate::story::Story;
 use crate::trace::TraceEntry;
 
-/// The largest file that is read as a kept run.
-const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Runs that `SIM_SHRINK` makes at most, unless `SIM_SHRINK_RUNS` says otherwise.
 const SHRINK_RUNS: u64 = 20_000;
 
@@ -29,11 +27,7 @@ fn say(text: &str) {
 fn read(path: &Path, builder: &StageBuilder) -> Result<Option<RunLog>, Box<Failed>> {
     let name = path.display();
     let cannot = |error: io::Error| Failed::asked(format!("cannot read {name}: {error}"));
-    let length = fs::metadata(path).map_err(cannot)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(Failed::asked(format!("{name} has {length} bytes: that is no kept run")));
-    }
-    let bytes = fs::read(path).map_err(cannot)?;
+    let bytes = file::read(path).map_err(cannot)?;
     let log = RunLog::from_bytes(&bytes).map_err(|error| Failed::asked(format!("{name}: {error}")))?;
     if !log.workload.is_stage() || log.workload.name() != builder.name().as_str() {
         let what = if log.workload.is_stage() { "stage" } else { "workload" };
@@ -78,8 +72,9 @@ pub(super) fn replay(
         print_calls(&outcome, environment.until_step);
     }
     let name = path.display().to_string();
-    let compared = match log.first_difference(&outcome, log.is_of_this_build()) {
-        _ if environment.until_step.is_some() => "stopped early, as SIM_UNTIL asks".to_owned(),
+    let until = environment.until_step;
+    let compared = match log.first_difference_until(&outcome, log.is_of_this_build(), until) {
+        None if outcome.was_stopped(until) => "goes so far as the run that was kept".to_owned(),
         None if log.is_cut_off() => {
             format!("{}; it agrees with what is left", log.rest())
         }
@@ -91,7 +86,13 @@ pub(super) fn replay(
     };
     let summary = Summary::of_run(&outcome);
     let Some(failure) = &outcome.failure else {
-        say(&format!("sim: {}: {name} passes now; it {compared}", builder.name()));
+        let how = match until {
+            Some(until) if outcome.was_stopped(Some(until)) => {
+                format!("was left after call {until}, as SIM_UNTIL asks, and how it ends was not seen")
+            }
+            _ => "passes now".to_owned(),
+        };
+        say(&format!("sim: {}: {name} {how}; it {compared}", builder.name()));
         return Ok(summary);
     };
     draw(&outcome, path, builder)?;
@@ -131,7 +132,13 @@ pub(super) fn smaller(
         runs = progress.runs;
         progress.runs < runs_max
     };
-    let small = shrink(&log, &options, &mut go_on).map_err(|error| {
+    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let name = format!("{}.small.simlog", stem.trim_end_matches(".small"));
+    let folder = path.parent().map_or_else(|| keep::folder(environment), Path::to_owned);
+    let earlier = smaller_kept(&folder.join(&name), &log, &options);
+    let from = earlier.as_ref().unwrap_or(&log);
+    let from_options = RunOptions { switches: from.switches, ..options.clone() };
+    let small = shrink(from, &from_options, &mut go_on).map_err(|error| {
         let name = path.display();
         let rest = if log.is_cut_off() { format!(" (it {})", log.rest()) } else { String::new() };
         Failed::asked(format!("{name}: {error}{rest}"))
@@ -144,9 +151,6 @@ pub(super) fn smaller(
         log.calls.len(),
         small.calls.len()
     );
-    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let name = format!("{}.small.simlog", stem.trim_end_matches(".small"));
-    let folder = path.parent().map_or_else(|| keep::folder(environment), Path::to_owned);
     let kept = keep::write(&small, &folder, &name)
         .map_err(|error| Failed::asked(format!("cannot write {}: {error}", folder.join(&name).display())))?;
     let again = RunOptions { switches: small.switches, ..options }.recorded();

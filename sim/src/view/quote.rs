@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 /// A JSON string. What would end a script or begin a tag in a page is escaped, so that the same text may stand in one.
-pub(super) struct Quoted<T>(pub(super) T);
+pub(crate) struct Quoted<T>(pub(crate) T);
 
 impl<T: fmt::Display> fmt::Display for Quoted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

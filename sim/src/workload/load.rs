@@ -8,15 +8,17 @@
 
 use reactor::time::Instant;
 
+use super::Numbered;
+
 const SECOND_NS: u128 = 1_000_000_000;
 
 /// What is asked of one episode.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Load {
-    /// Connections at once, 1 to 1,000,000. For `wake` the loops that are woken, and for `timers` the callers; at most
+    /// Connections at once, 1 to [`Load::CONNECTIONS_MAX`]. For `wake` the loops that are woken, and for `timers` the callers; at most
     /// [`Load::LOOPS_MAX`] of the first.
     pub connections: u32,
-    /// Messages a second in all, each with a planned time, 1 to 100,000,000; `None` for a closed loop, in which each party
+    /// Messages a second in all, each with a planned time, 1 to [`Load::RATE_MAX`]; `None` for a closed loop, in which each party
     /// waits for an answer, and perhaps thinks, before it goes on. For `timers`, operations a second.
     pub rate_per_s: Option<u64>,
     /// How long new things are begun, in nanoseconds of the loops' clocks, at least 1. What has begun then ends.
@@ -26,7 +28,17 @@ pub struct Load {
 impl Load {
     /// The most loops that a load has, of any kind.
     pub const LOOPS_MAX: u32 = 4;
+
+    /// The most connections.
+    pub const CONNECTIONS_MAX: u32 = 1_000_000;
+
+    /// The highest rate.
+    pub const RATE_MAX: u64 = 100_000_000;
 }
+
+/// A message to any loop under load: its time is over now, earlier than planned. That it is a message gives it a place in a
+/// recording.
+pub const OVER: Numbered = Numbered { producer: u32::MAX, number: u64::MAX };
 
 /// The planned times of the messages of one of several parties that share a rate: those of the parties follow each other in
 /// turn. Integers only, so that no message drifts.

@@ -161,10 +161,10 @@ impl StreamPlan {
     }
 
     /// Draws one that is followed by others, under load. With a rate, messages are small enough that it can be kept; without,
-    /// one stream of 32 carries more than the kernel's buffers take at once. Each is over within a few seconds of its own.
+    /// one stream of 128 carries more than the kernel's buffers take at once. Each is over within a few seconds of its own.
     pub fn draw_under_load(decisions: &mut Decisions, has_rate: bool) -> StreamPlan {
         const KIB: u64 = 1024;
-        let is_bulk = between(decisions, "bulk", 0, 31) == 31 && !has_rate;
+        let is_bulk = between(decisions, "bulk", 0, 127) == 127 && !has_rate;
         let message_bytes = if is_bulk {
             pick(decisions, "message size", &[256 * KIB, 64 * KIB, 1024 * KIB])
         } else {

@@ -18,7 +18,7 @@ use reactor::timer::{Interval, MissedTicks, TimerToken};
 use reactor::{CloseReason, Config, Context, Handler, Origin, PauseReasons, Token};
 
 use self::model::Model;
-use super::load::Schedule;
+use super::load::{OVER, Schedule};
 use super::{Breach, Load, Measures, Numbered, Party, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
 
@@ -455,6 +455,12 @@ impl Handler for TimersService {
         self.tally.closed += 1;
         self.broken |= reason != CloseReason::Finished;
         self.forget_idle(ctx, token);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
+        if let (Some(steady), OVER) = (&mut self.steady, message) {
+            steady.ends = steady.ends.min(ctx.now());
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, timer: TimerToken, tag: u64) {

@@ -17,6 +17,7 @@ use reactor::{CloseReason, Config, Context, Handler, Origin, SendError, Sender, 
 
 pub use self::listener::Listener;
 use self::pressing::{Pressing, PressingPlan};
+use super::load::OVER;
 use super::{Breach, Load, Numbered, Party, Producer, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
 
@@ -357,6 +358,9 @@ impl Handler for WakeService {
     }
 
     fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
+        if message == OVER && self.duration_ns.is_some() {
+            return self.share.over.store(true, Ordering::SeqCst);
+        }
         let Numbered { producer, number } = message;
         if let Some(taken) = self.share.taken.get(producer as usize) {
             taken.fetch_add(1, Ordering::SeqCst);

@@ -171,10 +171,17 @@ impl Crossing {
         }
         if self.dead.is_none() {
             for from in [0, 1] {
-                if self.dead.is_none() && self.write(from, now_ns, rules).is_err() {
+                if self.dead.is_none()
+                    && let Err(error) = self.write(from, now_ns, rules)
+                {
                     let end = 1 - from;
+                    let had_end = self.flows[end].end_due_ns.is_some();
                     // What it sent before it died is still to be passed on.
                     while self.read(end, now_ns, rules).is_ok_and(|more| more) {}
+                    if !had_end && !ended_before_reset(&error) {
+                        // The error was told once; a read then says end where there was none.
+                        self.flows[end].end_due_ns = None;
+                    }
                     self.die(end, now_ns);
                 }
             }
@@ -293,4 +300,10 @@ impl Crossing {
             let _ = sockopt::set_socket_linger(end, Some(Duration::ZERO));
         }
     }
+}
+
+/// Whether a write that failed says that an end had come before the reset. Linux has an error of its own for that;
+/// elsewhere nothing is known, and a reset without the end is the careful answer: it never makes half a stream look whole.
+fn ended_before_reset(error: &std::io::Error) -> bool {
+    cfg!(target_os = "linux") && error.kind() == ErrorKind::BrokenPipe
 }

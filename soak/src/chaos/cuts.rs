@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::sys::Fd;
 use sim::audit::Witness;
+use sim::recording::Journal;
+use sim::workload::Numbered;
 
 use crate::machine::Stopwatch;
 
@@ -66,6 +68,8 @@ impl Origins {
 pub(crate) struct CutWitness {
     pub(crate) cuts: Arc<Cuts>,
     pub(crate) origins: Arc<Origins>,
+    /// Where the loop is recorded, if it is.
+    pub(crate) journal: Option<Journal>,
 }
 
 impl Witness for CutWitness {
@@ -75,6 +79,12 @@ impl Witness for CutWitness {
 
     fn unread_bytes(&self, _: Fd) -> u64 {
         0
+    }
+
+    fn message(&self, message: Numbered) {
+        if let Some(journal) = &self.journal {
+            journal.message(message);
+        }
     }
 }
 
@@ -88,7 +98,7 @@ mod tests {
         let from: SocketAddr = ([127, 0, 0, 1], 4000).into();
         let (first, second) = (Fd::from_raw(5), Fd::from_raw(6));
         origins.note(first, from, Stopwatch::now_ns());
-        let witness = CutWitness { cuts: Arc::clone(&cuts), origins: Arc::clone(&origins) };
+        let witness = CutWitness { cuts: Arc::clone(&cuts), origins: Arc::clone(&origins), journal: None };
         assert!(!witness.excuses(first), "nothing was cut");
         cuts.cut(from);
         assert!(witness.excuses(first));

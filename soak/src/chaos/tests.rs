@@ -195,6 +195,39 @@ fn a_reset_by_an_end_reaches_the_other_after_its_bytes_and_is_nobody_elses_doing
 }
 
 #[test]
+fn a_reset_that_a_write_finds_first_never_looks_like_an_end() {
+    for _ in 0..20 {
+        let stage = Stage::new();
+        let (mut client, mut service) = stage.connect();
+        // The proxy holds as much as it may, and reads no more of the client: only a write can find the reset.
+        client.set_nonblocking(true).unwrap();
+        let (mut sent, mut refused) = (0, 0);
+        while refused < 2000 {
+            match client.write(&pattern(64 << 10)) {
+                Ok(length) => (sent, refused) = (sent + length, 0),
+                Err(_) => {
+                    refused += 1;
+                    std::thread::yield_now();
+                }
+            }
+        }
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let _ = service.write(b"is anybody there");
+        let mut received = 0;
+        let mut buffer = [0; 4096];
+        let end = loop {
+            match service.read(&mut buffer) {
+                Ok(0) => break None,
+                Ok(length) => received += length,
+                Err(error) => break Some(error.kind()),
+            }
+        };
+        assert_eq!(end, Some(ErrorKind::ConnectionReset), "{received} bytes of {sent}");
+    }
+}
+
+#[test]
 fn who_vanishes_is_silent_and_then_reset_and_written_down_from_the_beginning() {
     let stage = Stage::new();
     let (mut client, mut service) = stage.connect();

@@ -7,8 +7,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use sim::audit::Witness;
 use sim::decision::Decisions;
 use sim::decision::seed::seed_of_run;
+use sim::recording::Journal;
 
 use super::chronicle::Chronicle;
 use super::cuts::{CutWitness, Cuts, Origins};
@@ -41,9 +43,9 @@ pub(crate) struct Exposure {
 }
 
 impl Exposure {
-    /// Who tells the loop which of its connections were cut.
-    pub(crate) fn witness(&self) -> CutWitness {
-        CutWitness { cuts: Arc::clone(&self.cuts), origins: Arc::clone(&self.origins) }
+    /// Who tells the loop which of its connections were cut, and the journal, if there is one, what was delivered.
+    pub(crate) fn witness(&self, journal: Option<Journal>) -> Box<dyn Witness> {
+        Box::new(CutWitness { cuts: Arc::clone(&self.cuts), origins: Arc::clone(&self.origins), journal })
     }
 
     /// The calling thread runs the loop.

@@ -196,6 +196,7 @@ fn meaning(kind: Kind, code: i32) -> &'static str {
         (_, 1) => "an invariant was broken",
         (_, 2) => "its command line was refused",
         (_, 3) => "something that was owed did not come",
+        (Kind::Soak, 4) => "something kept growing",
         (_, 4 | 101) => "a panic",
         (_, 5) => "two runs of one seed differed",
         (_, 6) => "it did not reproduce",

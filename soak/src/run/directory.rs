@@ -13,7 +13,7 @@ use hdrhistogram::serialization::interval_log::{
     IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::workload::WorkloadKind;
 
 use crate::Failure;
@@ -25,8 +25,8 @@ pub(crate) const SCHEMA: u64 = 1;
 const RUN: &str = "run.json";
 const INTERVALS: &str = "intervals.jsonl";
 const LATENCIES: &str = "latency.hlog";
-const EVENTS: &str = "events.jsonl";
 const SUMMARY: &str = "summary.json";
+const EVENTS: &str = "events.jsonl";
 const FAILURES: &str = "failures";
 
 /// See the module.
@@ -35,7 +35,6 @@ pub(crate) struct Directory {
     path: PathBuf,
     intervals: File,
     latencies: File,
-    events: File,
 }
 
 /// What a run that goes on finds of the parts before it.
@@ -101,8 +100,7 @@ impl Directory {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             file.map_err(|error| refused("cannot write", &path, &error))
         };
-        let (intervals, latencies, events) = (append(INTERVALS)?, append(LATENCIES)?, append(EVENTS)?);
-        Ok(Directory { path: path.to_owned(), intervals, latencies, events })
+        Ok(Directory { path: path.to_owned(), intervals: append(INTERVALS)?, latencies: append(LATENCIES)? })
     }
 
     /// Opens the folder of a run that goes on. Lines that were torn when the part before was killed are cut off.
@@ -141,14 +139,18 @@ impl Directory {
         self.intervals.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
     }
 
-    /// Adds the record of something that went wrong on purpose.
+    /// Adds the record of something that plots mark.
     ///
     /// # Errors
     /// Machine: it could not be written whole.
-    pub(crate) fn add_event(&mut self, event: &Value) -> Result<(), Failure> {
+    pub(crate) fn add_event(&self, event: &Value) -> Result<(), Failure> {
         let path = self.path.join(EVENTS);
-        let line = format!("{event}\n");
-        self.events.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()))
+            .map_err(|error| refused("cannot write", &path, &error))
     }
 
     /// Adds the histograms of an interval: `start` from the beginning of the run, `duration` long.
@@ -187,14 +189,20 @@ impl Directory {
     ///
     /// # Errors
     /// Machine: it could not be written whole.
-    pub(crate) fn add_failure(&self, number: usize, failure: &Value) -> Result<PathBuf, Failure> {
-        let path = self.path.join(FAILURES).join(format!("failure-{number}.json"));
-        write_whole(&path, failure).map(|()| path)
+    pub(crate) fn add_failure(&self, failure: &Value) -> Result<PathBuf, Failure> {
+        let free = (0u32..).map(|number| self.failures().join(format!("failure-{number}.json")));
+        let path = free.into_iter().find(|path| !path.exists()).expect("a run ends with its first failure");
+        write_whole(&path, failure)?;
+        // Plots mark it.
+        let first = failure["text"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
+        let event = json!({ "at_s": failure["at_s"], "kind": "failure", "text": first, "is_failure": true });
+        self.add_event(&event)?;
+        Ok(path)
     }
 
-    /// How many failures are kept.
-    pub(crate) fn failures(&self) -> usize {
-        fs::read_dir(self.path.join(FAILURES)).map_or(0, Iterator::count)
+    /// Where failures, and recordings of them, are kept.
+    pub(crate) fn failures(&self) -> PathBuf {
+        self.path.join(FAILURES)
     }
 
     /// Writes the summary, in the place of one of a part before.
@@ -298,7 +306,7 @@ mod tests {
             ..Measures::default()
         });
         let books = [(WorkloadKind::Echo, book)];
-        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
+        let mut directory = Directory::create(&path, &json!({"schema": SCHEMA})).unwrap();
         for second in 0..3 {
             directory.add_latencies(&books, Duration::from_secs(second), Duration::from_secs(1)).unwrap();
         }
@@ -316,16 +324,16 @@ mod tests {
     fn a_torn_line_is_dropped_and_said() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        let mut directory = Directory::create(&path, &serde_json::json!({"schema": SCHEMA})).unwrap();
-        directory.add_interval(&serde_json::json!({"elapsed_ms": 1})).unwrap();
-        directory.intervals.write_all(b"{\"elapsed_ms\": 2, \"epis").unwrap();
+        let mut directory = Directory::create(&path, &json!({"schema": SCHEMA})).unwrap();
+        directory.add_interval(&json!({"elapsed_s": 1})).unwrap();
+        directory.intervals.write_all(b"{\"elapsed_s\": 2, \"epis").unwrap();
         drop(directory);
         let (mut directory, past) = Directory::resume(&path).unwrap();
-        assert_eq!(past.last["elapsed_ms"], 1);
+        assert_eq!(past.last["elapsed_s"], 1);
         assert_eq!(past.dropped.len(), 1, "{:?}", past.dropped);
-        directory.add_interval(&serde_json::json!({"elapsed_ms": 3})).unwrap();
+        directory.add_interval(&json!({"elapsed_s": 3})).unwrap();
         let (_, past) = Directory::resume(&path).unwrap();
-        assert_eq!((past.intervals.len(), past.last["elapsed_ms"].as_u64()), (2, Some(3)));
+        assert_eq!((past.intervals.len(), past.last["elapsed_s"].as_u64()), (2, Some(3)));
         assert_eq!(past.dropped, Vec::<String>::new());
     }
 }

@@ -1,5 +1,6 @@
 //! One episode: a fresh service with fresh clients over loopback, their oracles, and the verdict when all have ended.
 
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,25 +11,26 @@ use std::time::Duration;
 use reactor::sys::LibkqueueSystem;
 use reactor::sys::{Errno, Family, Fd, Syscalls, System};
 use reactor::{Config, Counters};
-use sim::decision::Decisions;
 use sim::decision::seed::Seed;
 use sim::member::{Role, STOP_WITHIN};
-use sim::workload::cluster::Cluster;
-use sim::workload::echo::Echo;
-use sim::workload::timers::Timers;
-use sim::workload::wake::Wake;
-use sim::workload::{Load, Party, Scale, Workload, WorkloadKind};
+use sim::recording::{self, Journal, Plan, PlanUse};
+use sim::workload::load::OVER;
+use sim::workload::{Breach, Load, Party, Workload, WorkloadKind};
 
 use super::options::Plant;
 use super::roster::Roster;
 use crate::Failure;
-use crate::chaos::{ChaosOptions, Chronicle, Turmoil};
+use crate::chaos::{ChaosOptions, Chronicle, Turmoil, shortage};
+use crate::episode_record::{EpisodeRecord, Recordings};
 use crate::machine::Stopwatch;
-use crate::member::{Member, Place, panicked, spawn, start};
+use crate::member::{Member, Place, panic_message, panicked, spawn, start};
 use crate::poller::Backend;
 
 /// An episode that lasts so much longer than its load will not end, however busy it is.
 const LIMIT_BEYOND_LOAD: Duration = Duration::from_secs(120);
+
+/// Longer than a loop that was told to stop may need, with its connections given up and its structure looked at.
+const STOPPED_AFTER: Duration = Duration::from_secs(3 * STOP_WITHIN.as_secs());
 
 /// What makes an episode, and where it shows what it does.
 #[derive(Clone)]
@@ -47,8 +49,20 @@ pub(super) struct Episode {
     pub(super) chaos: Option<(ChaosOptions, Arc<Chronicle>)>,
     /// Set when the run is to end at once.
     pub(super) cut: Arc<AtomicBool>,
+    /// Set together with `cut` when something owed did not come.
+    pub(super) stalled: Arc<AtomicBool>,
+    /// Where recordings are kept, and how many bytes one may have.
+    pub(super) recordings: Option<(Arc<Recordings>, u64)>,
     /// For tests.
     pub(super) plant: Option<Plant>,
+}
+
+/// What was wrong with an episode, and how to have the same one again.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// What its plan was made of; null where there is no single episode to blame.
+    pub(super) recipe: serde_json::Value,
 }
 
 /// How an episode ended, if nothing was wrong.
@@ -70,7 +84,7 @@ impl Episode {
     }
 
     /// What says how to have the same plan again.
-    pub(super) fn recipe(&self) -> serde_json::Value {
+    fn recipe(&self) -> serde_json::Value {
         serde_json::json!({
             "workload": self.workload.name(),
             "episode": self.index,
@@ -89,42 +103,19 @@ impl Episode {
     ///
     /// # Errors
     /// What was wrong, with the episode's name.
-    pub(super) fn run(&self) -> Result<Ended, Failure> {
-        let ended = match self.backend {
-            Backend::Own(_) => self.run_on::<System>(),
-            #[cfg(all(target_os = "linux", feature = "libkqueue"))]
-            Backend::Libkqueue => self.run_on::<LibkqueueSystem>(),
-        };
+    pub(super) fn run(&self) -> Result<Ended, Broken> {
+        let plan = Plan { workload: self.workload, seed: self.seed, load: self.load };
+        let stage =
+            || Failure::Usage(format!("{} is a stage of a test: only that test runs it", self.workload));
+        let ended = plan.draw(Play { episode: self, plan }).unwrap_or_else(|| Err(stage()));
         if ended == Ok(Ended::Judged) {
             self.roster.episode_ended(self.workload);
         }
-        ended.map_err(|failure| {
-            failure.in_place(&format!("{}, whose plan has the seed {}", self.name(), Seed(self.seed)))
-        })
+        let place = format!("{}, whose plan has the seed {}", self.name(), Seed(self.seed));
+        ended.map_err(|failure| Broken { failure: failure.in_place(&place), recipe: self.recipe() })
     }
 
-    fn run_on<S: Syscalls + Default + 'static>(&self) -> Result<Ended, Failure> {
-        let mut decisions = Decisions::from_seed(self.seed);
-        let (decisions, scale) = (&mut decisions, Scale::RealTime);
-        match (self.workload, &self.load) {
-            (WorkloadKind::Echo, None) => self.play::<S, _>(&Arc::new(Echo::draw(decisions, scale))),
-            (WorkloadKind::Echo, Some(load)) => self.play::<S, _>(&Arc::new(Echo::load(decisions, load))),
-            (WorkloadKind::Wake, None) => self.play::<S, _>(&Arc::new(Wake::draw(decisions, scale))),
-            (WorkloadKind::Wake, Some(load)) => self.play::<S, _>(&Arc::new(Wake::load(decisions, load))),
-            // Processes live as long as the episode: nobody is killed.
-            (WorkloadKind::Cluster, None) => self.play::<S, _>(&Arc::new(Cluster::draw(decisions, scale))),
-            (WorkloadKind::Cluster, Some(load)) => {
-                self.play::<S, _>(&Arc::new(Cluster::load(decisions, load)))
-            }
-            (WorkloadKind::Timers, None) => self.play::<S, _>(&Arc::new(Timers::draw(decisions, scale))),
-            (WorkloadKind::Timers, Some(load)) => self.play::<S, _>(&Arc::new(Timers::load(decisions, load))),
-            (WorkloadKind::Stage(name), _) => {
-                Err(Failure::Usage(format!("{name} is a stage of a test: only that test runs it")))
-            }
-        }
-    }
-
-    fn play<S, W>(&self, plan: &Arc<W>) -> Result<Ended, Failure>
+    fn play<S, W>(&self, drawn: Plan, plan: &Arc<W>) -> Result<Ended, Failure>
     where
         S: Syscalls + Default + 'static,
         W: Workload + Send + Sync + 'static,
@@ -132,8 +123,11 @@ impl Episode {
         W::Client: Send + 'static,
     {
         let (_reserved, nobody) = reserve_port()?;
+        let config = Config::default();
+        let record = self.recordings.as_ref().map(|&(_, bytes_max)| {
+            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max)
+        });
         let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
-        let watch = Stopwatch::start();
         let mut turmoil = match (&self.chaos, self.load) {
             (Some((options, chronicle)), Some(load)) => {
                 let load = Duration::from_nanos(load.duration_ns);
@@ -141,34 +135,54 @@ impl Episode {
             }
             _ => None,
         };
-        let begun = self.begin::<S, W>(plan, nobody, &mut turmoil, &mut cast);
-        let waited = begun.and_then(|()| self.wait(&cast, &watch));
-        let result = match waited {
-            Ok(Ended::Judged) => self.judge(plan.as_ref(), cast),
+        let seen = record.as_ref();
+        let begun = self.begin::<S, W>(plan, nobody, seen, &mut turmoil, &mut cast);
+        let result = match begun.and_then(|()| self.wait(&cast, seen)) {
+            Ok(Ended::Judged) => self.judge(plan.as_ref(), cast, seen),
             Ok(Ended::Cut) => {
-                self.dismiss(cast);
+                self.dismiss(cast, seen);
                 Ok(Ended::Cut)
             }
             Err(failure) => {
                 // Whose own end says more than that the others wait for it?
-                let own = self.dismiss(cast);
+                let own = self.dismiss(cast, seen);
                 Err(own.unwrap_or(failure))
             }
         };
-        result
+        let (Some(record), Some((recordings, _))) = (record, &self.recordings) else { return result };
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if stalled {
+            record.set_late();
+            blame(Some(&record), &Breach::new("liveness", "something owed did not come".to_owned()), None);
+        }
+        let is_wrong = matches!(result, Err(Failure::Invariant(_) | Failure::Liveness(_)));
+        let whole = is_wrong || stalled || result == Ok(Ended::Judged);
+        recordings.keep(self.index.unwrap_or(u64::MAX), record.finish(whole));
+        match result {
+            Err(failure) if is_wrong => Err(failure.recorded(&shortage::with_room(|| recordings.write()))),
+            other => other,
+        }
     }
 
-    fn place(&self, role: Role, index: usize, config: Config, turmoil: &Option<Turmoil>) -> Place {
-        let name = format!("{}, {} {index}", self.name(), role.name());
+    fn place(
+        &self,
+        role: Role,
+        index: usize,
+        config: Config,
+        journal: Option<Journal>,
+        turmoil: &Option<Turmoil>,
+    ) -> Place {
+        let name = format!("{} with plan {}, {} {index}", self.name(), Seed(self.seed), role.name());
         let gauge = self.roster.enter(self.workload, role, name);
         let exposure = turmoil.as_ref().map(Turmoil::exposure);
-        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, exposure }
+        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, journal, exposure }
     }
 
     fn begin<S, W>(
         &self,
         plan: &Arc<W>,
         nobody: SocketAddr,
+        record: Option<&EpisodeRecord>,
         turmoil: &mut Option<Turmoil>,
         cast: &mut Cast<W>,
     ) -> Result<(), Failure>
@@ -183,7 +197,8 @@ impl Episode {
         let mut addresses = vec![nobody; plan.services()];
         for index in (0..plan.services()).rev() {
             let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-            let place = self.place(Role::Service, index, config.clone(), turmoil);
+            let journal = record.map(|record| record.journal(Role::Service, index, &known));
+            let place = self.place(Role::Service, index, config.clone(), journal, turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.service(index, &known, &limits))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
@@ -216,7 +231,8 @@ impl Episode {
         }
         for index in 0..plan.clients() {
             let (plan, addresses) = (Arc::clone(plan), addresses.clone());
-            let place = self.place(Role::Client, index, config.clone(), turmoil);
+            let journal = record.map(|record| record.journal(Role::Client, index, &addresses));
+            let place = self.place(Role::Client, index, config.clone(), journal, turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.client(index, &addresses, nobody))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
@@ -226,7 +242,8 @@ impl Episode {
     }
 
     /// Waits until nobody owes or awaits anything.
-    fn wait<W: Workload>(&self, cast: &Cast<W>, watch: &Stopwatch) -> Result<Ended, Failure> {
+    fn wait<W: Workload>(&self, cast: &Cast<W>, record: Option<&EpisodeRecord>) -> Result<Ended, Failure> {
+        let (watch, mut is_hurried) = (Stopwatch::start(), false);
         let load_ns = self.load.map_or(0, |load| load.duration_ns);
         let limit_ns = load_ns.saturating_add(LIMIT_BEYOND_LOAD.as_nanos() as u64);
         loop {
@@ -254,28 +271,44 @@ impl Episode {
             if all_finished {
                 return Ok(Ended::Judged);
             }
+            if record.is_some_and(EpisodeRecord::is_full) && !is_hurried {
+                // What comes after the bound cannot be replayed: the load ends, and what has begun is still judged.
+                is_hurried = true;
+                let clients = cast.clients.iter().map(|member| &member.sender);
+                for sender in clients.chain(cast.services.iter().map(|member| &member.sender)) {
+                    // A full mailbox belongs to a loop whose end comes by its own timer.
+                    let _ = sender.send(OVER);
+                }
+            }
             if watch.ns() > limit_ns {
+                if let Some(record) = record {
+                    record.set_late();
+                }
                 let gauges = cast.gauges();
                 gauges.iter().for_each(|gauge| gauge.ask());
                 pause(Duration::from_millis(100));
                 let dumps: Vec<String> =
                     gauges.iter().filter(|gauge| !gauge.is_finished()).map(|gauge| gauge.dump()).collect();
-                return Err(Failure::Liveness(format!(
-                    "the episode does not end, {} s after its load\n{}",
-                    LIMIT_BEYOND_LOAD.as_secs(),
-                    dumps.join("\n")
-                )));
+                let seconds = LIMIT_BEYOND_LOAD.as_secs();
+                let details = format!("the episode does not end, {seconds} s after its load");
+                blame(record, &Breach::new("liveness", details.clone()), None);
+                return Err(Failure::Liveness(format!("{details}\n{}", dumps.join("\n"))));
             }
             pause(Duration::from_millis(20));
         }
     }
 
-    fn judge<W: Workload>(&self, plan: &W, cast: Cast<W>) -> Result<Ended, Failure> {
+    fn judge<W: Workload>(
+        &self,
+        plan: &W,
+        cast: Cast<W>,
+        record: Option<&EpisodeRecord>,
+    ) -> Result<Ended, Failure> {
         let Cast { services, clients, producers } = cast;
         // Clients first, to their end: a service that stops earlier cuts their last bytes short.
-        let clients = self.finish(clients);
+        let clients = self.finish(Role::Client, clients, record);
         services.iter().for_each(|service| service.stop(STOP_WITHIN));
-        let services = self.finish(services);
+        let services = self.finish(Role::Service, services, record);
         for producer in producers {
             producer.join().map_err(|_| panicked("a producer"))?;
         }
@@ -284,57 +317,127 @@ impl Episode {
             services.iter().any(|(_, counters)| counters.shed > 0 || counters.accept_errors > 0);
         let service_parties: Vec<&W::Service> = services.iter().map(|(party, _)| party).collect();
         let client_parties: Vec<&W::Client> = clients.iter().map(|(party, _)| party).collect();
-        plan.judge(&service_parties, &client_parties, lost_at_accept)
-            .map_err(|breach| Failure::Invariant(breach.to_string()))?;
+        plan.judge(&service_parties, &client_parties, lost_at_accept).map_err(|breach| {
+            blame(record, &breach, None);
+            Failure::Invariant(breach.to_string())
+        })?;
         Ok(Ended::Judged)
     }
 
     /// Waits for loops to end; all of them, also when one of them is broken.
-    fn finish<P: Party>(&self, members: Vec<Member<P>>) -> Result<Vec<(P, Counters)>, Failure> {
+    fn finish<P: Party>(
+        &self,
+        role: Role,
+        members: Vec<Member<P>>,
+        record: Option<&EpisodeRecord>,
+    ) -> Result<Vec<(P, Counters)>, Failure> {
         let mut finished = Ok(Vec::new());
-        for member in members {
-            let joined = member.thread.join();
-            self.roster.leave(self.workload, &member.gauge);
-            let result = joined
-                .map_err(|_| panicked("a loop or its handler"))
-                .and_then(|result| result.map_err(|breach| Failure::Invariant(breach.to_string())));
+        for (index, member) in members.into_iter().enumerate() {
+            let result = self.join(role, index, member);
             match (&mut finished, result) {
                 (Ok(list), Ok(end)) => list.push(end),
-                (Ok(_), Err(failure)) => finished = Err(failure),
+                (Ok(_), Err((failure, breach))) => {
+                    blame(record, &breach, Some(format!("{} {index}", role.name())));
+                    finished = Err(failure);
+                }
                 (Err(_), _) => {}
             }
         }
         finished
     }
 
+    /// Waits for a loop that was told to stop.
+    fn join<P>(
+        &self,
+        role: Role,
+        index: usize,
+        member: Member<P>,
+    ) -> Result<(P, Counters), (Failure, Breach)> {
+        if !member.ends_within(STOPPED_AFTER) {
+            // Nobody can join it: it sleeps, or turns in circles. What is recorded of it ends here.
+            let details =
+                format!("{} {index} did not stop when it was told to\n{}", role.name(), member.gauge.dump());
+            let breach = Breach::new("liveness", details);
+            return Err((Failure::Liveness(breach.to_string()), breach));
+        }
+        let joined = member.thread.join();
+        self.roster.leave(self.workload, &member.gauge);
+        match joined {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(breach)) => Err((Failure::Invariant(breach.to_string()), breach)),
+            Err(payload) => {
+                let breach = Breach::new("panic", panic_message(&*payload));
+                let text = format!("panic: {} {index} panicked: {}", role.name(), breach.details);
+                Err((Failure::Invariant(text), breach))
+            }
+        }
+    }
+
     /// Sends everybody home in the middle. What is broken by that counts for nothing; what was broken before is answered.
-    fn dismiss<W: Workload>(&self, cast: Cast<W>) -> Option<Failure> {
+    fn dismiss<W: Workload>(&self, cast: Cast<W>, record: Option<&EpisodeRecord>) -> Option<Failure> {
         let Cast { services, clients, producers } = cast;
-        let broken = |ended: bool, finished: bool| ended && !finished;
-        let before: Vec<bool> = clients
+        let died_before: Vec<bool> = clients
             .iter()
-            .map(|member| broken(member.thread.is_finished(), member.gauge.is_finished()))
+            .map(|member| member.thread.is_finished() && !member.gauge.is_finished())
             .chain(services.iter().map(|member| member.thread.is_finished()))
             .collect();
         clients.iter().for_each(|client| client.stop(Duration::ZERO));
         services.iter().for_each(|service| service.stop(Duration::ZERO));
-        let clients = clients.into_iter().map(|member| self.dismiss_one(member));
-        let ends: Vec<Option<Failure>> =
-            clients.chain(services.into_iter().map(|member| self.dismiss_one(member))).collect();
+        let mut ends = Vec::new();
+        for (index, member) in clients.into_iter().enumerate() {
+            ends.push((Role::Client, index, self.join(Role::Client, index, member).err()));
+        }
+        for (index, member) in services.into_iter().enumerate() {
+            ends.push((Role::Service, index, self.join(Role::Service, index, member).err()));
+        }
+        // Whoever waits for somebody who is gone is told so by the cut, or by a mailbox that is closed.
+        self.cut_producers(producers);
+        let mut own = ends.into_iter().zip(died_before).filter(|(_, before)| *before);
+        own.find_map(|((role, index, end), _)| {
+            let (failure, breach) = end?;
+            blame(record, &breach, Some(format!("{} {index}", role.name())));
+            Some(failure)
+        })
+    }
+
+    fn cut_producers(&self, producers: Vec<JoinHandle<()>>) {
+        // Another episode may go on: only a run that has failed, or is to end, dismisses anybody.
+        self.cut.store(true, Ordering::Relaxed);
         for producer in producers {
             let _ = producer.join();
         }
-        ends.into_iter().zip(before).find_map(|(end, before)| end.filter(|_| before))
     }
+}
 
-    fn dismiss_one<P>(&self, member: Member<P>) -> Option<Failure> {
-        let joined = member.thread.join();
-        self.roster.leave(self.workload, &member.gauge);
-        match joined {
-            Ok(Ok(_)) => None,
-            Ok(Err(breach)) => Some(Failure::Invariant(breach.to_string())),
-            Err(_) => Some(panicked("a loop or its handler")),
+/// An episode and what its plan is drawn from.
+struct Play<'a> {
+    episode: &'a Episode,
+    plan: Plan,
+}
+
+impl PlanUse for Play<'_> {
+    type Output = Result<Ended, Failure>;
+
+    fn with<W>(self, plan: W) -> Result<Ended, Failure>
+    where
+        W: Workload + Send + Sync + 'static,
+        W::Service: Send + Debug + 'static,
+        W::Client: Send + Debug + 'static,
+    {
+        let Play { episode, plan: drawn } = self;
+        match episode.backend {
+            Backend::Own(_) => episode.play::<System, W>(drawn, &Arc::new(plan)),
+            #[cfg(all(target_os = "linux", feature = "libkqueue"))]
+            Backend::Libkqueue => episode.play::<LibkqueueSystem, W>(drawn, &Arc::new(plan)),
         }
+    }
+}
+
+/// Writes into the record what was wrong, and which loop saw it.
+fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String>) {
+    if let Some(record) = record {
+        let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
+        record.blame(recording::Failure { invariant, details, culprit });
     }
 }
 

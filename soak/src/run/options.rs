@@ -87,6 +87,10 @@ pub(crate) struct RunArguments {
     /// A loop that owes something and does nothing for so long, in seconds, has stalled
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall_seconds: Option<u64>,
+    /// Record nothing: without it the last two episodes are written out when something is wrong, for `sim replay`, into
+    /// DIR/failures, or soak-artifacts without a DIR
+    #[arg(long)]
+    no_recording: bool,
     /// Print one JSON object at the end, the summary, instead of lines
     #[arg(long)]
     json: bool,
@@ -152,6 +156,7 @@ pub(crate) struct Output {
     pub(crate) out: Option<PathBuf>,
     pub(crate) resume: Option<PathBuf>,
     pub(crate) json: bool,
+    pub(crate) no_recording: bool,
     pub(crate) plant: Option<Plant>,
     /// The time asked for on this command line.
     pub(crate) asked: Option<Duration>,
@@ -163,11 +168,18 @@ const LONG_FROM: Duration = Duration::from_secs(120);
 impl RunArguments {
     /// Where the records go; to be known before the options, which may be there.
     pub(crate) fn output(&self) -> Output {
-        let RunArguments { out, resume, json, plant, .. } = self;
+        let RunArguments { out, resume, json, no_recording, plant, .. } = self;
         let parts =
             [self.hours.map(|hours| hours * 3600), self.minutes.map(|minutes| minutes * 60), self.seconds];
         let asked = parts.into_iter().flatten().reduce(|sum, more| sum + more).map(Duration::from_secs);
-        Output { out: out.clone(), resume: resume.clone(), json: *json, plant: *plant, asked }
+        Output {
+            out: out.clone(),
+            resume: resume.clone(),
+            json: *json,
+            no_recording: *no_recording,
+            plant: *plant,
+            asked,
+        }
     }
 
     /// What is asked for.

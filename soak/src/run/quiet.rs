@@ -37,7 +37,7 @@ impl Default for QuietPoints {
     fn default() -> QuietPoints {
         QuietPoints {
             allocated: Series::new("allocated_bytes", 1 << 20),
-            resident: Series::new("resident_bytes", 32 << 20),
+            resident: Series::new("resident_bytes", 256 << 20),
             descriptors: Series::new("descriptors", 4),
             threads: Series::new("threads", 4),
         }
@@ -45,14 +45,14 @@ impl Default for QuietPoints {
 }
 
 impl QuietPoints {
-    /// Looks at the process, at a quiet point.
-    pub(super) fn look(&mut self, elapsed_ms: u64, roster: &Roster) {
+    /// Looks at the process, at a quiet point, with `kept_bytes` of memory that are kept on purpose.
+    pub(super) fn look(&mut self, elapsed_ms: u64, roster: &Roster, kept_bytes: u64) {
         let (process, now) = (Process::look(), roster.now());
         let add = |series: &mut Series, value: Option<i64>| {
             series.samples.extend(value.map(|value| (elapsed_ms, value)));
         };
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        add(&mut self.allocated, Some(signed(process.allocated_bytes)));
+        add(&mut self.allocated, Some(signed(process.allocated_bytes) - signed(kept_bytes)));
         add(&mut self.resident, process.resident_bytes.map(signed));
         // Beside those that loops hold and know of.
         add(&mut self.descriptors, process.descriptors.map(|count| signed(count) - now.descriptors));

@@ -58,13 +58,17 @@ impl Record<'_> {
     pub(super) fn to_json(&self) -> Value {
         let Record { elapsed_ms, part, episodes_begun, now, process, failures, .. } = self;
         let all = sum(self.totals);
+        let mut book = LatencyBook::default();
+        self.latencies.iter().for_each(|(_, other)| book.add_all(other));
         let mut record = json!({
-            "elapsed_ms": elapsed_ms,
+            "elapsed_s": seconds(*elapsed_ms),
             "unix_ms": machine::unix_ms(),
             "part": part,
             "episodes_begun": episodes_begun,
             "failures": failures,
             "workloads": workloads(self.totals, self.latencies),
+            "latency": latency(&book),
+            "timer_lateness": percentiles(book.of(Timed::Lateness)),
             "resident_bytes": process.resident_bytes,
             "allocated_bytes": process.allocated_bytes,
             "descriptors": process.descriptors,
@@ -72,7 +76,7 @@ impl Record<'_> {
             "loops": now.loops,
             "live": now.live,
             "registry_high": now.registry_high,
-            "timers_pending": now.timers_pending,
+            "timers_armed": now.timers_pending,
             "mailbox_queued": now.mailbox_queued,
         });
         let object = record.as_object_mut().expect("it was made as one");
@@ -146,6 +150,17 @@ pub(super) fn counted(all: &Totals) -> serde_json::Map<String, Value> {
     }
 }
 
+/// Milliseconds as seconds, for people and for plots.
+pub(super) fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// How long answers took.
+fn latency(book: &LatencyBook) -> Value {
+    let (corrected, uncorrected) = (book.of(Timed::Corrected), book.of(Timed::Uncorrected));
+    json!({ "corrected": percentiles(corrected), "uncorrected": percentiles(uncorrected) })
+}
+
 /// Each workload by its name.
 pub(super) fn workloads(
     totals: &[(WorkloadKind, Totals)],
@@ -153,12 +168,10 @@ pub(super) fn workloads(
 ) -> BTreeMap<&'static str, Value> {
     let part = |(workload, totals): &(WorkloadKind, Totals)| {
         let book = latencies.iter().find(|(known, _)| known == workload).map(|(_, book)| book);
-        let of = |timed| book.map_or(Value::Null, |book| percentiles(book.of(timed)));
         let part = json!({
             "counters": counted(totals),
-            "latency_corrected_ns": of(Timed::Corrected),
-            "latency_uncorrected_ns": of(Timed::Uncorrected),
-            "timer_lateness_ns": of(Timed::Lateness),
+            "latency": book.map_or(Value::Null, latency),
+            "timer_lateness": book.map_or(Value::Null, |book| percentiles(book.of(Timed::Lateness))),
         });
         (workload.name(), part)
     };

@@ -4,6 +4,7 @@
 use sim::Decisions;
 use sim::decision::script::Script;
 use sim::decision::tape::Tape;
+use sim::recording::{self, Recording};
 use sim::run_log::{RunLog, framed};
 
 use super::Target;
@@ -14,6 +15,10 @@ use crate::operands::Operands;
 /// frames with right checksums, or no fuzzer would ever get past those.
 #[derive(Debug)]
 pub enum KeptRun {}
+
+/// A recording of real sockets, likewise; what is read is played too.
+#[derive(Debug)]
+pub enum RealRecording {}
 
 /// A list of decisions.
 #[derive(Debug)]
@@ -85,6 +90,63 @@ fn kept_run(bytes: &[u8]) -> Read {
     draw_some(Decisions::from_tape(log.choices.tape()))?;
     let (choices, calls) = (log.choices.choices().len(), log.calls.len());
     Ok(format!("{log}: {choices} decisions, {calls} calls, {:?}", log.verdict))
+}
+
+impl Target for RealRecording {
+    const NAME: &'static str = "recording";
+
+    fn check(bytes: &[u8]) {
+        check(|| recording(bytes));
+    }
+
+    fn tell(bytes: &[u8]) -> String {
+        tell(|| recording(bytes))
+    }
+}
+
+/// A header and a loop that make sense, then frames from the bytes: a fuzzer spells neither by chance.
+fn recorded_frames(bytes: &[u8]) -> Vec<u8> {
+    let mut operands = Operands::new(bytes);
+    let workload = operands.pick(&["echo", "wake", "timers", "cluster"]);
+    let seed = operands.pair() % 16;
+    let header = format!("workload {workload}\nplan-seed {seed}\nnobody 127.0.0.1:9\n");
+    let role = operands.pick(&["service", "client"]);
+    let poller = operands.pick(&["epoll", "kqueue"]);
+    let addresses = vec!["127.0.0.1:7"; operands.pick(&[1, 2, 5])].join(" ");
+    let own = format!("role {role}\nindex 0\npoller {poller}\naddresses {addresses}\ncut no\n");
+    let mut frames = vec![(b'H', header.as_bytes()), (b'L', own.as_bytes())];
+    while !operands.is_empty() {
+        let kind = operands.pick(b"KKKKLHE?");
+        let length = operands.pair() as usize % 1024;
+        frames.push((kind, operands.take(length)));
+    }
+    recording::framed(&frames)
+}
+
+fn recording(bytes: &[u8]) -> Read {
+    let own;
+    let file = if Recording::is_claimed_by(bytes) {
+        bytes
+    } else {
+        own = recorded_frames(bytes);
+        &own
+    };
+    let read = match Recording::from_bytes(file) {
+        Ok(read) => read,
+        Err(error) => return Ok(format!("Refused: {error}.")),
+    };
+    let entries: usize = read.loops.iter().map(|log| log.entries().count()).sum();
+    same("whether there are more entries than bytes", entries > file.len(), false)?;
+    let written = read.to_bytes();
+    let again = Recording::from_bytes(&written)
+        .map_err(|error| format!("what was written is no recording: {error}"))?;
+    same("the loops that are written and read again", &again.loops, &read.loops)?;
+    same("what is written of what was read again", again.to_bytes() == written, true)?;
+    // Whatever the entries say, a loop that is driven by them neither panics the player nor hangs it.
+    let played = recording::replay(&read, recording::Options::default());
+    let played = played.ok_or_else(|| "there is no stage here".to_owned())?;
+    same("how many loops were played", played.loops.len(), read.loops.len())?;
+    Ok(format!("{read}: {entries} entries, {:?}", read.verdict))
 }
 
 impl Target for DecisionScript {

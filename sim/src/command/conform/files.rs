@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::net::Ipv4Addr;
 
+use sim::file;
 use sim::script::{Script, Subject, Verdict};
 
 use super::Arguments;
@@ -11,15 +12,14 @@ use crate::command::Trouble;
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut scripts = Vec::new();
-    for file in &arguments.files {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Trouble::InputOutput(format!("cannot read {}: {error}", file.display())))?;
+    for path in &arguments.files {
+        let text = file::read_text(path).map_err(|error| Trouble::cannot_read(path, &error))?;
         let script =
-            Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", file.display())))?;
-        scripts.push((file, script));
+            Script::parse(&text).map_err(|error| Trouble::Usage(format!("{}: {error}", path.display())))?;
+        scripts.push((path, script));
     }
     let (mut passed, mut skipped, mut failed) = (0, 0, 0);
-    for (index, (file, script)) in scripts.iter().enumerate() {
+    for (index, (path, script)) in scripts.iter().enumerate() {
         let host = host_of(index);
         for subject in Subject::ALL {
             if arguments.on.is_some_and(|on| on != subject) || !subject.concerns(script) {
@@ -28,15 +28,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
             match subject.run(script, host) {
                 Verdict::Passed => {
                     passed += 1;
-                    writeln!(out, "ok       {:<8} {}", subject.name(), file.display())?;
+                    writeln!(out, "ok       {:<8} {}", subject.name(), path.display())?;
                 }
                 Verdict::Skipped(reason) => {
                     skipped += 1;
-                    writeln!(out, "skipped  {:<8} {}: {reason}", subject.name(), file.display())?;
+                    writeln!(out, "skipped  {:<8} {}: {reason}", subject.name(), path.display())?;
                 }
                 Verdict::Failed(failure) => {
                     failed += 1;
-                    writeln!(out, "FAILED   {:<8} {}: {failure}", subject.name(), file.display())?;
+                    writeln!(out, "FAILED   {:<8} {}: {failure}", subject.name(), path.display())?;
                 }
             }
         }

@@ -13,6 +13,7 @@ use sim::conform::campaign::{Campaign, Found, Report};
 use sim::conform::explained::TABLE;
 use sim::conform::self_test::find_drift;
 use sim::decision::seed::Seed;
+use sim::file;
 use sim::script::live::Live;
 use sim::script::{Script, Subject, Verdict};
 use sim::{Drift, WorldOptions};
@@ -141,7 +142,6 @@ fn stop_at_interrupt() -> Result<Arc<AtomicBool>, Trouble> {
 
 fn write_scripts(folder: &Path, report: &Report) -> Result<(), Trouble> {
     let trouble = |error: io::Error| Trouble::InputOutput(format!("{}: {error}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(trouble)?;
     for (signature, found) in &report.found {
         let words: Vec<String> = signature
             .split(|c: char| !c.is_ascii_alphanumeric())
@@ -149,7 +149,7 @@ fn write_scripts(folder: &Path, report: &Report) -> Result<(), Trouble> {
             .map(str::to_ascii_lowercase)
             .collect();
         let path = folder.join(format!("{}.script", words.join("_")));
-        std::fs::write(path, found.script(signature)).map_err(trouble)?;
+        file::keep(&path, found.script(signature).as_bytes()).map_err(trouble)?;
     }
     Ok(())
 }

@@ -740,6 +740,8 @@ $("connection").addEventListener("change", onlyConnection);
 const ROW = 18, list = $("lines"), sheet = document.createElement("div");
 sheet.style.cssText = "position:relative;min-width:max-content";
 list.append(sheet);
+// A run's clock may begin anywhere, as may the length of its times.
+list.style.setProperty("--when", `${clock(moments[moments.length - 1] ?? 0).length}ch`);
 let rows = events;
 function showLines() {
   rows = filtering ? events.filter((event) => !event.dim) : events;

@@ -11,6 +11,7 @@ use reactor::{CloseReason, Context, Handler, Origin, Token};
 use super::frame::{Arrived, Count, Incoming, RequestId};
 use super::lane::{Lane, LanePlan, Link};
 use crate::workload::echo::is_shortage;
+use crate::workload::load::OVER;
 use crate::workload::{Breach, Measures, Numbered, Party, Tally};
 
 /// A lane that hears nothing for this long gives its connection up and begins another.
@@ -260,6 +261,12 @@ impl Handler for ClusterClient {
             self.note_broken(state.lane, &format!("broke with {reason:?}"));
         }
         self.disconnected(ctx, state.lane);
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, message: Numbered) {
+        if message == OVER && self.sustained.is_some() {
+            self.lanes.iter_mut().for_each(Lane::end_plan);
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {

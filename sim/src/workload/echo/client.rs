@@ -10,6 +10,7 @@ use reactor::{CloseReason, Context, Handler, Origin, Pressure, Token};
 use super::feed::Feed;
 use super::service::is_shortage;
 use crate::workload::content::{Content, HEADER_BYTES};
+use crate::workload::load::OVER;
 use crate::workload::stream_plan::{Appetite, Ending, StreamPlan};
 use crate::workload::{Breach, Measures, Numbered, Party, Tally};
 
@@ -461,6 +462,12 @@ impl Handler for EchoClient {
         self.end(ctx, index, Fate::Broken(error));
         self.attempts[index].token = None;
         self.follow(ctx, index);
+    }
+
+    fn on_message(&mut self, ctx: &mut Context<'_>, message: Numbered) {
+        if message == OVER && self.feed.is_some() {
+            self.hurry(ctx);
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {

@@ -7,6 +7,7 @@ use reactor::sys::Errno;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Context, Handler, Origin, Token};
 
+use crate::workload::load::OVER;
 use crate::workload::{Breach, Numbered, Party, Tally};
 
 /// See the module.
@@ -95,6 +96,12 @@ impl Handler for Caller {
         self.tally.closed += 1;
         self.token = None;
         self.finished = true;
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, message: Numbered) {
+        if message == OVER {
+            self.pings = 0;
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut Context<'_>, _: TimerToken, tag: u64) {

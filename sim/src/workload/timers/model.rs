@@ -31,10 +31,10 @@ const REMEMBERED_TIMERS: usize = 4096;
 /// Every timer that the workload armed, by number.
 #[derive(Debug)]
 pub struct Model {
-    entries: VecDeque<Entry>,
-    /// How many timers before the first entry were armed, ended and have been forgotten.
-    forgotten: u64,
-    forgets: bool,
+    entries: BTreeMap<u64, Entry>,
+    next_number: u64,
+    /// Under load: the dead ones that are remembered, in the order in which they ended.
+    dead: Option<VecDeque<u64>>,
     /// Those that are armed, by (deadline, order).
     armed: BTreeMap<(Instant, u64), u64>,
     next_order: u64,
@@ -48,9 +48,9 @@ impl Model {
     /// An empty model of a wheel with this tick.
     pub fn new(tick_ns: u64) -> Model {
         Model {
-            entries: VecDeque::new(),
-            forgotten: 0,
-            forgets: false,
+            entries: BTreeMap::new(),
+            next_number: 0,
+            dead: None,
             armed: BTreeMap::new(),
             next_order: 0,
             tick_ns,
@@ -62,23 +62,33 @@ impl Model {
 
     /// From now on forgets timers that ended long ago.
     pub fn forget_the_dead(&mut self) {
-        self.forgets = true;
+        self.dead = Some(VecDeque::new());
     }
 
     /// The number of the timer that is armed next.
     pub fn next_number(&self) -> u64 {
-        self.forgotten + self.entries.len() as u64
+        self.next_number
     }
 
     /// A timer that is remembered.
     fn entry(&self, number: u64) -> Option<Entry> {
-        let at = number.checked_sub(self.forgotten)?;
-        self.entries.get(usize::try_from(at).ok()?).copied()
+        self.entries.get(&number).copied()
     }
 
-    fn entry_mut(&mut self, number: u64) -> &mut Entry {
-        let at = number - self.forgotten;
-        &mut self.entries[at as usize]
+    fn set(&mut self, number: u64, entry: Entry) {
+        self.entries.insert(number, entry);
+    }
+
+    /// A timer has fired or was cancelled.
+    fn end(&mut self, number: u64, entry: Entry, state: State) {
+        self.set(number, Entry { state, ..entry });
+        let Some(dead) = &mut self.dead else { return };
+        dead.push_back(number);
+        if dead.len() > REMEMBERED_TIMERS
+            && let Some(number) = dead.pop_front()
+        {
+            self.entries.remove(&number);
+        }
     }
 
     /// The first breach.
@@ -109,21 +119,14 @@ impl Model {
     pub fn armed(&mut self, timer: TimerToken, deadline: Instant, now: Instant) {
         let (number, order) = (self.next_number(), self.next_order);
         self.next_order += 1;
-        let is_dead = |entry: &Entry| entry.state != State::Armed;
-        while self.forgets
-            && self.entries.len() > REMEMBERED_TIMERS
-            && self.entries.front().is_some_and(is_dead)
-        {
-            self.entries.pop_front();
-            self.forgotten += 1;
-        }
-        self.entries.push_back(Entry { timer, deadline, order, armed_at: now, state: State::Armed });
+        self.next_number += 1;
+        self.set(number, Entry { timer, deadline, order, armed_at: now, state: State::Armed });
         self.armed.insert((deadline, order), number);
     }
 
     /// A cancel answered `was_armed`.
     pub fn cancelled(&mut self, number: u64, was_armed: bool) {
-        let entry = *self.entry_mut(number);
+        let Some(entry) = self.entry(number) else { return };
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!(
                 "cancelling timer {number}, which is {:?}, answered {was_armed}",
@@ -132,14 +135,14 @@ impl Model {
         }
         if entry.state == State::Armed {
             self.armed.remove(&(entry.deadline, entry.order));
-            self.entry_mut(number).state = State::Cancelled;
+            self.end(number, entry, State::Cancelled);
             self.cancelled += 1;
         }
     }
 
     /// A move to `deadline` answered `was_armed`.
     pub fn moved(&mut self, number: u64, deadline: Instant, now: Instant, was_armed: bool) {
-        let entry = *self.entry_mut(number);
+        let Some(entry) = self.entry(number) else { return };
         if (entry.state == State::Armed) != was_armed {
             self.violated(format!("moving timer {number}, which is {:?}, answered {was_armed}", entry.state));
         }
@@ -147,7 +150,7 @@ impl Model {
             self.armed.remove(&(entry.deadline, entry.order));
             let order = self.next_order;
             self.next_order += 1;
-            *self.entry_mut(number) = Entry { deadline, order, armed_at: now, ..entry };
+            self.set(number, Entry { deadline, order, armed_at: now, ..entry });
             self.armed.insert((deadline, order), number);
         }
     }
@@ -171,18 +174,15 @@ impl Model {
         }
         // One with an earlier deadline may only come behind if this one had already been collected when it was armed.
         let key = (entry.deadline, entry.order);
-        let overtaken = self
-            .armed
-            .range(..key)
-            .find(|&(_, &other)| self.entry(other).is_some_and(|other| other.armed_at < entry.deadline));
-        if let Some((_, &other)) = overtaken {
-            let before_ns = entry.deadline.saturating_ns_since(self.entry_mut(other).deadline);
+        let mut earlier = self.armed.range(..key).filter_map(|(_, &other)| Some((other, self.entry(other)?)));
+        if let Some((other, overtaken)) = earlier.find(|(_, other)| other.armed_at < entry.deadline) {
+            let before_ns = entry.deadline.saturating_ns_since(overtaken.deadline);
             self.violated(format!(
                 "timer {number} fired before timer {other}, which was due {before_ns} ns earlier"
             ));
         }
         self.armed.remove(&key);
-        self.entry_mut(number).state = State::Fired;
+        self.end(number, entry, State::Fired);
         self.fired += 1;
         Some(entry.deadline)
     }

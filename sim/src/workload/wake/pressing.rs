@@ -27,6 +27,9 @@ pub(super) struct PressingPlan {
 /// Before a producer looks again whether its messages have been taken.
 const LOOK_NS: u64 = 20_000;
 
+/// The longest that a producer rests without looking whether the time is over.
+const REST_NS_MAX: u64 = 100_000_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pressing {
@@ -35,6 +38,8 @@ pub(super) struct Pressing {
     published: u64,
     notified: u64,
     has_said_last: bool,
+    /// What is left of the time between two batches.
+    rest_ns: u64,
     share: Arc<Share>,
     sender: Sender<Numbered>,
 }
@@ -46,7 +51,16 @@ impl Pressing {
         share: Arc<Share>,
         sender: Sender<Numbered>,
     ) -> Pressing {
-        Pressing { plan, producer, published: 0, notified: 0, has_said_last: false, share, sender }
+        Pressing {
+            plan,
+            producer,
+            published: 0,
+            notified: 0,
+            has_said_last: false,
+            rest_ns: 0,
+            share,
+            sender,
+        }
     }
 
     fn notify(&mut self) {
@@ -79,9 +93,15 @@ impl Producer for Pressing {
         let unnotified = self.published - self.notified;
         if unnotified > 0 && (unnotified >= self.plan.batch || self.has_said_last) {
             self.notify();
-            return (!self.has_said_last).then_some(self.plan.gap_ns);
+            self.rest_ns = self.plan.gap_ns;
+            return (!self.has_said_last).then_some(0);
         }
         let is_over = self.share.over.load(Ordering::SeqCst);
+        if self.rest_ns > 0 && !is_over {
+            let rest_ns = self.rest_ns.min(REST_NS_MAX);
+            self.rest_ns -= rest_ns;
+            return Some(rest_ns);
+        }
         let waiting = self.published - self.share.taken[self.producer as usize].load(Ordering::SeqCst);
         if waiting >= self.plan.window && !is_over {
             if unnotified > 0 {

@@ -1,0 +1,154 @@
+//! What is recorded of an episode, and where recordings go when something is wrong.
+
+use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use reactor::Config;
+use reactor::sys::Readiness;
+use sim::decision::seed::Seed;
+use sim::member::Role;
+use sim::recording::{Budget, Failure, Journal, LoopLog, Plan, Recording, Verdict};
+
+/// How many recordings are kept in memory: of the episode that failed, and of the one before it.
+const KEPT: usize = 2;
+
+/// How many recordings of one name a folder may hold.
+const COPIES_MAX: u32 = 1000;
+
+/// The journals of an episode under way.
+pub(crate) struct EpisodeRecord {
+    recording: Recording,
+    readiness: Readiness,
+    budget: Budget,
+    grown: Mutex<Grown>,
+}
+
+#[derive(Default)]
+struct Grown {
+    journals: Vec<(LoopLog, Journal)>,
+    verdict: Verdict,
+}
+
+impl EpisodeRecord {
+    /// A record of no more than about `bytes_max` bytes.
+    pub(crate) fn new(
+        plan: Plan,
+        nobody: SocketAddr,
+        config: &Config,
+        readiness: Readiness,
+        bytes_max: u64,
+    ) -> EpisodeRecord {
+        let recording = Recording::new(plan, nobody, config);
+        EpisodeRecord { recording, readiness, budget: Budget::new(bytes_max), grown: Mutex::default() }
+    }
+
+    fn grown(&self) -> MutexGuard<'_, Grown> {
+        self.grown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journal of a loop that is about to be made, and is told these addresses of the services.
+    pub(crate) fn journal(&self, role: Role, index: usize, addresses: &[SocketAddr]) -> Journal {
+        let journal = Journal::new(&self.budget);
+        let index = u32::try_from(index).expect("loops are counted in hundreds");
+        let log = LoopLog::empty(role, index, self.readiness, addresses.to_vec());
+        self.grown().journals.push((log, journal.clone()));
+        journal
+    }
+
+    /// Whether the episode is to end, because its record holds as much as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.budget.is_reached()
+    }
+
+    /// Somebody had not finished in time.
+    pub(crate) fn set_late(&self) {
+        self.grown().verdict.late = true;
+    }
+
+    /// What was wrong; the first one counts.
+    pub(crate) fn blame(&self, failure: Failure) {
+        self.grown().verdict.failure.get_or_insert(failure);
+    }
+
+    /// The recording; `whole` if the episode came to its own end, so that there is a verdict.
+    pub(crate) fn finish(self, whole: bool) -> Recording {
+        let EpisodeRecord { mut recording, grown, .. } = self;
+        let Grown { mut journals, verdict } = grown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        journals.sort_by_key(|(log, _)| (log.role == Role::Client, log.index));
+        recording.loops = journals.into_iter().map(|(log, journal)| log.with(journal.take())).collect();
+        recording.verdict = whole.then_some(verdict);
+        recording
+    }
+}
+
+/// The latest recordings.
+pub(crate) struct Recordings {
+    folder: PathBuf,
+    kept: Mutex<VecDeque<(u64, Recording)>>,
+}
+
+impl Recordings {
+    /// Recordings that go to this folder when they are wanted.
+    pub(crate) fn new(folder: &Path) -> Recordings {
+        Recordings { folder: folder.to_owned(), kept: Mutex::default() }
+    }
+
+    /// Keeps the recording of an episode, and lets the oldest one go.
+    pub(crate) fn keep(&self, episode: u64, recording: Recording) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back((episode, recording));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+    }
+
+    /// Memory of what is kept, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().flat_map(|(_, recording)| &recording.loops).map(LoopLog::memory_bytes).sum()
+    }
+
+    /// Writes what is kept. Answers the files, the latest last.
+    ///
+    /// # Errors
+    /// In words: which file could not be written, and why.
+    pub(crate) fn write(&self) -> Result<Vec<PathBuf>, String> {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let folder = self.folder.display();
+        fs::create_dir_all(&self.folder)
+            .map_err(|error| format!("cannot make the folder {folder}: {error}"))?;
+        let mut paths = Vec::new();
+        for (episode, recording) in kept {
+            let Plan { workload, seed, .. } = recording.plan;
+            let stem = format!("{workload}-episode-{episode}-{}", Seed(seed));
+            let path = write_new(&self.folder, &stem, &recording)
+                .map_err(|error| format!("cannot write the recording {stem} into {folder}: {error}"))?;
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+}
+
+/// Writes a file that was not there.
+fn write_new(folder: &Path, stem: &str, recording: &Recording) -> io::Result<PathBuf> {
+    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+    for copy in 0..COPIES_MAX {
+        let suffix = if copy == 0 { String::new() } else { format!("-{copy}") };
+        let path = folder.join(format!("{stem}{suffix}.simrec"));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                let mut out = BufWriter::new(file);
+                recording.write(&mut out)?;
+                out.flush()?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
