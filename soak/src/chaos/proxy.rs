@@ -121,7 +121,7 @@ impl State {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.fronts.append(&mut self.shared.fronts.lock().expect("nobody panics while it adds"));
             let now_ns = Stopwatch::now_ns();
-            self.begin_strikes();
+            self.begin_strikes(now_ns);
             self.end_strikes(now_ns);
             let rules: Vec<Rules> = self
                 .crossings
@@ -144,9 +144,11 @@ impl State {
         self.chronicle.happened(strike.event, strike.begun_ns, strike.touched.len() as u64);
     }
 
-    fn begin_strikes(&mut self) {
+    fn begin_strikes(&mut self, now_ns: u64) {
         let begun = std::mem::take(&mut *self.shared.strikes.lock().expect("nobody panics while it adds"));
         for mut strike in begun {
+            // From now on, so that it is in force for at least one turn.
+            strike.until_ns = now_ns + strike.event.duration_ns;
             match strike.event.kind {
                 Kind::Reset => {
                     let cuts = Arc::clone(&self.cuts);
@@ -178,7 +180,7 @@ impl State {
 
     fn end_strikes(&mut self, now_ns: u64) {
         let (going, ended): (Vec<Strike>, Vec<Strike>) =
-            std::mem::take(&mut self.strikes).into_iter().partition(|strike| strike.until_ns > now_ns);
+            std::mem::take(&mut self.strikes).into_iter().partition(|strike| strike.until_ns >= now_ns);
         self.strikes = going;
         ended.iter().for_each(|strike| self.tell(strike));
         let cuts = Arc::clone(&self.cuts);
