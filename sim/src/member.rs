@@ -2,7 +2,7 @@
 //! [`crate::recording`].
 //!
 //! There are no threads and no clocks here. All that the loop is given from outside is the results of its calls, the
-//! messages that other threads send, and [`Member::stop`]; a [`Journal`] takes down the last two.
+//! messages that other threads send, and [`Member::stop`]; a [`Journal`](crate::recording::Journal) takes down the last two.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! A [`Recorder`] wraps the system calls of a loop and writes each into a [`Journal`] with its result; the audit above the
 //! loop adds the messages at the place where they are delivered, and the driver adds the stop that other threads ask for.
-//! That is all that a loop and its party are given from outside, so a [`Playback`](playback) of it drives the same loop
+//! That is all that a loop and its party are given from outside, so playing it back, with [`replay()`], drives the same loop
 //! through the same turns, one loop of the episode after the other, with no kernel at all.
 //!
 //! # The file

@@ -21,6 +21,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
 use sim::decision::seed::Seed;
 
 use crate::{Failure, say};
@@ -84,6 +86,7 @@ pub(crate) struct Arguments {
 /// What happens to a night as a whole.
 enum Event {
     Interrupt,
+    Status,
     LaneEnded,
 }
 
@@ -158,15 +161,7 @@ fn supervise(
     results: Vec<PartResult>,
 ) -> Result<(Vec<PartResult>, Option<Failure>, bool), Failure> {
     let (sender, events) = mpsc::channel();
-    let interrupt = sender.clone();
-    let mut already = false;
-    ctrlc::set_handler(move || {
-        // The second one leaves at once; the keepers see that, and kill their parts.
-        if std::mem::replace(&mut already, true) || interrupt.send(Event::Interrupt).is_err() {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|error| Failure::Machine(format!("signal handler: {error}")))?;
+    listen(sender.clone())?;
 
     let board = Board::new(folder, table.seconds, !arguments.json, results);
     let lanes = Kind::ALL.map(|kind| Lane {
@@ -200,6 +195,7 @@ fn supervise(
                     interrupted = true;
                     board.stop();
                 }
+                Ok(Event::Status) => board.status(),
                 Err(RecvTimeoutError::Timeout) => {
                     if folder.free_bytes().is_some_and(|free| free < FREE_BYTES_MIN) {
                         board.give_up(Failure::Machine(format!(
@@ -219,6 +215,26 @@ fn supervise(
     });
     let (results, trouble) = board.finish();
     Ok((results, trouble, interrupted))
+}
+
+/// Hears signals from now on: once to stop, twice to leave, and one for the status. A hang-up is left as it was found, so that
+/// `nohup` means what it says.
+fn listen(events: mpsc::Sender<Event>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])
+        .map_err(|error| Failure::Machine(format!("signal handlers: {error}")))?;
+    let work = move || {
+        let mut already = false;
+        for signal in signals.forever() {
+            if signal == SIGUSR1 {
+                let _ = events.send(Event::Status);
+            } else if std::mem::replace(&mut already, true) || events.send(Event::Interrupt).is_err() {
+                // The keepers see that the night is gone, and kill their parts.
+                std::process::exit(130);
+            }
+        }
+    };
+    let started = thread::Builder::new().name("signals".to_owned()).spawn(work);
+    started.map(drop).map_err(|error| Failure::Machine(format!("thread: {error}")))
 }
 
 /// The table of a new night.

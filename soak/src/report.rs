@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::night::folder::{self, is_night, standing};
+use crate::night::part::Verdict;
 use crate::{Failure, say};
 use compare::Comparison;
 use page::Page;
@@ -99,11 +100,11 @@ fn compared(a: &Source, b: &Source, format: Format) -> String {
 fn night(dir: &Path, format: Format) -> Result<String, Failure> {
     let (table, results) = folder::read(dir)?;
     let results = standing(&results);
-    let soaks: Vec<(&str, Source)> = results
+    let soaks: Vec<Source> = results
         .iter()
-        .map(|result| (result.part.as_str(), dir.join("soak").join(&result.part)))
-        .filter(|(_, folder)| folder.join("intervals.jsonl").is_file())
-        .map(|(part, folder)| Ok((part, Source::read(&folder)?)))
+        .map(|result| dir.join("soak").join(&result.part))
+        .filter(|folder| folder.join("intervals.jsonl").is_file())
+        .map(|folder| Source::read(&folder))
         .collect::<Result<_, Failure>>()?;
     if format == Format::Text {
         let line = |result: &&crate::night::part::PartResult| {
@@ -111,7 +112,7 @@ fn night(dir: &Path, format: Format) -> Result<String, Failure> {
             format!("{}: {} ({} s){why}\n", result.verdict, result.part, result.took_ms / 1000)
         };
         let mut text: String = results.iter().map(line).collect();
-        for (_, source) in &soaks {
+        for source in &soaks {
             text.push('\n');
             text.push_str(&text::soak(source));
         }
@@ -120,15 +121,18 @@ fn night(dir: &Path, format: Format) -> Result<String, Failure> {
     let mut page = Page::default();
     let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let count = |verdict| folder::count(&results, verdict).to_string();
     let facts = [
+        ("passed", count(Verdict::Passed)),
+        ("failed", count(Verdict::Failed)),
+        ("left out", count(Verdict::LeftOut)),
         ("seed", table.seed.clone()),
         ("length", unit::span(table.seconds as f64)),
         ("processors", table.processors.clone()),
     ];
     let facts = facts.map(|(name, text)| fact::Fact { name: name.to_owned(), text });
     page.parts(&name, &facts, &results);
-    for (part, source) in &soaks {
-        page.heading(part);
+    for source in &soaks {
         page.head(source);
         page.charts(source);
     }

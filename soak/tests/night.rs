@@ -2,7 +2,7 @@
 
 mod bench;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bench::{Night, is_running, lines_of, wait_until};
 use serde_json::Value;
@@ -77,11 +77,8 @@ fn a_part_that_is_left_out_is_no_pass() {
 #[test]
 fn a_part_that_hangs_is_stopped_at_its_limit_and_what_it_started_with_it() {
     let night = Night::new();
-    let mut part = night.part(
-        "hangs",
-        "soak",
-        "trap '' INT; sleep 1000 & echo $! >pid; while :; do wait; sleep 1; done",
-    );
+    let mut part =
+        night.part("hangs", "soak", "trap '' INT; sleep 300 & echo $! >pid; while :; do wait; sleep 1; done");
     part["limit_seconds"] = 1.into();
     night.parts(&[part, night.part("after", "soak", "exit 0")]);
     let output = night.run(&["--grace-seconds", "1"]);
@@ -99,7 +96,7 @@ fn a_part_that_hangs_is_stopped_at_its_limit_and_what_it_started_with_it() {
 #[test]
 fn what_a_part_leaves_behind_is_ended_and_counted_also_outside_its_process_group() {
     let night = Night::new();
-    let script = "setsid sh -c 'echo $$ >pid; exec sleep 1000' & while [ ! -s pid ]; do :; done";
+    let script = "setsid sh -c 'echo $$ >pid; exec sleep 300' & while [ ! -s pid ]; do :; done";
     night.parts(&[night.part("leaves", "soak", script)]);
     let output = night.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -110,7 +107,7 @@ fn what_a_part_leaves_behind_is_ended_and_counted_also_outside_its_process_group
 #[test]
 fn an_interrupted_night_stops_its_parts_and_resumes_with_those_that_have_no_result() {
     let night = Night::new();
-    let slow = "echo $$ >pid; [ -e second ] || { touch second; exec sleep 1000; }";
+    let slow = "echo $$ >pid; [ -e second ] || { touch second; exec sleep 300; }";
     night.parts(&[
         night.part("before", "soak", "echo x >>before; exit 1"),
         night.part("slow", "soak", slow),
@@ -141,23 +138,22 @@ fn an_interrupted_night_stops_its_parts_and_resumes_with_those_that_have_no_resu
 #[test]
 fn a_second_interrupt_leaves_at_once_and_no_process_stays() {
     let night = Night::new();
-    let stubborn = "trap '' INT TERM; echo $$ >pid; while :; do sleep 1; done";
+    let stubborn = "trap '' INT TERM; echo $$ >pid; exec sleep 300";
     night.parts(&[night.part("stubborn", "soak", stubborn)]);
-    let child = night.start(&["--grace-seconds", "1000"]);
+    let mut child = night.start(&["--grace-seconds", "1000"]);
     wait_until("the part has begun", || night.has("pid"));
     let pid = night.pid_in("pid");
     bench::interrupt(&child);
     wait_until("the night says that it stops", || night.said("stopping every part"));
     bench::interrupt(&child);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     wait_until("the part is gone", || !is_running(pid));
 }
 
 #[test]
 fn no_process_outlives_a_night_that_is_killed_and_the_night_resumes() {
     let night = Night::new();
-    let script = "echo $$ >pid; [ -e second ] || { touch second; exec sleep 1000; }";
+    let script = "echo $$ >pid; [ -e second ] || { touch second; exec sleep 300; }";
     night.parts(&[night.part("first", "soak", "exit 0"), night.part("cut", "soak", script)]);
     let mut child = night.start(&[]);
     wait_until("the part has begun", || night.has("second"));
@@ -210,7 +206,7 @@ fn a_folder_with_something_in_it_is_refused_and_left_alone() {
 #[test]
 fn a_night_that_is_running_cannot_be_resumed_beside_itself() {
     let night = Night::new();
-    night.parts(&[night.part("slow", "soak", "echo $$ >pid; exec sleep 1000")]);
+    night.parts(&[night.part("slow", "soak", "echo $$ >pid; exec sleep 300")]);
     let child = night.start(&[]);
     wait_until("the part has begun", || night.has("pid"));
     let output = night.resume();
@@ -253,12 +249,20 @@ fn an_ordinary_night_tells_how_the_processors_were_dealt_and_what_is_missing() {
     let programs = night.place("programs");
     std::fs::create_dir(&programs).unwrap();
     let mut command = Command::new(bench::SOAK);
-    command.args(["night", "--seconds", "4", "--seed", "7", "--out"]).arg(night.out());
-    let output = command.arg("--programs").arg(&programs).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    command.args(["night", "--hours", "1", "--seed", "7", "--out"]).arg(night.out());
+    command.arg("--programs").arg(&programs).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // What is left out is told at once; the soak itself begins, and is stopped.
+    let soak_records = night.out().join("soak/soak-echo/run.json");
+    wait_until("the soak has begun", || soak_records.exists() && night.has("night/parts.jsonl"));
+    wait_until("what is missing is told", || night.results().len() >= 2);
+    bench::interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("processors: "), "{text}");
     assert!(text.contains("left out: sweep: there is no "), "{text}");
     assert!(text.contains("left out: fuzz: there is no "), "{text}");
-    assert!(text.contains(", 0 failed, "), "{text}");
+    assert!(text.contains("interrupted: soak-echo"), "{text}");
+    assert!(text.contains("go on with them: soak night --resume "), "{text}");
 }

@@ -20,15 +20,19 @@ fn soaked(scratch: &TempDir, name: &str, intervals: u32, slower: u64) -> PathBuf
     for number in 1..=intervals {
         let latency =
             json!({"p50_ns": 50_000 * slower, "p99_ns": 400_000 * slower, "max_ns": 9_000_000 * slower});
+        let echo = json!({
+            "latency": {"corrected": latency, "uncorrected": latency}, "timer_lateness": null,
+            "counters": {"messages": u64::from(number) * 1000},
+        });
         let interval = json!({
-            "elapsed_s": number * 10, "messages": u64::from(number) * 1000, "descriptors": 1064,
+            "elapsed_s": number * 10, "part": 0, "failures": 0, "workloads": {"echo": echo}, "descriptors": 1064,
             "resident_bytes": 80_000_000 + u64::from(number) * 4096,
-            "latency": {"corrected": latency, "uncorrected": latency}, "timer_lateness": {"p99_ns": 1_000_000},
         });
         writeln!(lines, "{interval}").unwrap();
     }
     fs::write(folder.join("intervals.jsonl"), lines).unwrap();
-    let summary = json!({"messages": u64::from(intervals) * 1000, "interrupted": false, "failure": null});
+    let summary =
+        json!({"counters": {"messages": u64::from(intervals) * 1000}, "exit_code": 0, "failures": []});
     fs::write(folder.join("summary.json"), summary.to_string()).unwrap();
     fs::write(folder.join("run.json"), json!({"workloads": ["echo"], "seed": "0x7"}).to_string()).unwrap();
     folder
@@ -52,9 +56,13 @@ fn refused(arguments: &[&Path], words: &str) {
 fn a_whole_folder_becomes_one_page_that_fetches_nothing() {
     let scratch = TempDir::new().unwrap();
     let page = page(&soaked(&scratch, "whole", 100, 1));
-    for title in
-        ["Latency, corrected", "Latency, uncorrected", "Throughput", "Resident memory", "Descriptors"]
-    {
+    for title in [
+        "echo: latency, corrected",
+        "echo: latency, uncorrected",
+        "Throughput",
+        "Resident memory",
+        "Descriptors",
+    ] {
         assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
     }
     assert!(page.contains(">passed</span>"));
@@ -133,7 +141,7 @@ fn two_soaks_are_compared_on_the_same_axes_with_their_ratio() {
     assert_eq!(page.matches("data-seconds=\"1000\"").count(), page.matches("<figure>").count());
     let output = report(&[&a, &b], &["--format", "text"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let row = text.lines().find(|line| line.starts_with("Latency, corrected: p99 ")).unwrap();
+    let row = text.lines().find(|line| line.starts_with("echo: latency, corrected: p99 ")).unwrap();
     assert!(row.contains("400 µs") && row.contains("1.2 ms") && row.ends_with("3.00"), "{row}");
 }
 
@@ -142,7 +150,11 @@ fn text_from_the_files_cannot_become_markup() {
     let scratch = TempDir::new().unwrap();
     let folder = soaked(&scratch, "hostile", 3, 1);
     let evil = "</script><img src=x onerror=alert(1)>";
-    fs::write(folder.join("summary.json"), json!({"failure": evil, evil: evil}).to_string()).unwrap();
+    fs::write(
+        folder.join("summary.json"),
+        json!({"failures": [evil], "exit_code": 1, evil: evil}).to_string(),
+    )
+    .unwrap();
     let event = json!({"at_s": 5, "kind": evil, "text": evil});
     fs::write(folder.join("events.jsonl"), format!("{event}\n")).unwrap();
     let page = page(&folder);
@@ -172,7 +184,29 @@ fn a_night_is_a_table_of_its_parts_with_the_charts_of_its_soaks() {
             && page.contains("ended by signal 11")
             && page.contains("its last words")
     );
-    assert!(page.contains("<h3>echo</h3>") && page.contains("<h2>Throughput</h2>"));
+    assert!(page.contains("<h1>echo</h1>") && page.contains("<h2>Throughput</h2>"));
     let output = report(&[&night, &night], &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn failures_and_resumptions_are_marked_where_they_were() {
+    let scratch = TempDir::new().unwrap();
+    let folder = soaked(&scratch, "marked", 6, 1);
+    assert!(!page(&folder).contains("<g class=\"failure\">"));
+    let intervals = folder.join("intervals.jsonl");
+    let text = fs::read_to_string(&intervals).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    fs::create_dir(folder.join("failures")).unwrap();
+    let event =
+        json!({"at_s": 31.25, "kind": "failure", "text": "byte-stream: connection 7", "is_failure": true});
+    fs::write(folder.join("events.jsonl"), format!("{event}\n")).unwrap();
+    fs::write(folder.join("failures/echo-3.simrec"), "a recording").unwrap();
+    lines[4] = lines[4].replace("\"part\":0", "\"part\":1");
+    lines[5] = lines[5].replace("\"part\":0", "\"part\":1");
+    fs::write(&intervals, lines.join("\n") + "\n").unwrap();
+    let page = page(&folder);
+    assert!(page.contains("<title>31 s byte-stream: connection 7</title>"));
+    assert!(page.contains("failures/echo-3.simrec</code>"));
+    assert!(page.contains("<title>50 s went on after it was stopped</title>"));
 }

@@ -12,12 +12,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reactor::sys::{
-    Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness, Shutdown,
-    SocketOption, Syscalls, System, Wait, Wake, WakeTarget,
+    Accepted, Congestion, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Kevent, Readiness,
+    Shutdown, SocketOption, Syscalls, System, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
 use reactor::{Config, Sender, Turn};
-use sim::audit::Audited;
+use sim::audit::{Audited, Witness};
 use sim::member::{Member, Role, STOP_WITHIN};
 use sim::recording::{Budget, End, Failure, Journal, LoopLog, Plan, PlanUse, Recorder, Recording, Verdict};
 use sim::workload::{Breach, Numbered, Party, Workload};
@@ -44,6 +44,7 @@ struct Flawed {
     inner: System,
     flaw: Flaw,
     occasions: u64,
+    congestion: Option<Congestion>,
     /// Set when nothing is awaited any more.
     over: Arc<AtomicBool>,
 }
@@ -61,7 +62,11 @@ impl Syscalls for Flawed {
     }
 
     fn socket(&mut self, family: Family) -> Result<Fd, Errno> {
-        self.inner.socket(family)
+        let fd = self.inner.socket(family)?;
+        if let Some(congestion) = self.congestion {
+            self.inner.setsockopt(fd, SocketOption::Congestion(congestion))?;
+        }
+        Ok(fd)
     }
 
     fn setsockopt(&mut self, fd: Fd, option: SocketOption) -> Result<(), Errno> {
@@ -184,6 +189,10 @@ pub struct Wanted {
     pub plan: Plan,
     /// The name of a loop, and what goes wrong there.
     pub flaw: (String, Flaw),
+    /// Whether loops are recorded; a measurement compares both.
+    pub recorded: bool,
+    /// The congestion control of every socket; `None` for the system's own choice.
+    pub congestion: Option<Congestion>,
     /// Limits of every loop.
     pub config: Config,
     /// The bound of the recording in bytes.
@@ -198,6 +207,8 @@ impl Wanted {
         Wanted {
             plan,
             flaw: (String::new(), Flaw::None),
+            recorded: true,
+            congestion: None,
             config: Config::default(),
             bytes_max: 1 << 30,
             finish_within: FINISH_WITHIN,
@@ -220,6 +231,19 @@ pub struct Recorded {
 /// When the machine has no sockets or threads for it.
 pub fn record(wanted: &Wanted) -> Recorded {
     wanted.plan.draw(Real { wanted }).expect("no stage")
+}
+
+/// Runs an episode of this plan, whatever `wanted` says of one.
+///
+/// # Panics
+/// As [`record`].
+pub fn record_plan<W>(wanted: &Wanted, plan: W) -> Recorded
+where
+    W: Workload + Send + Sync + 'static,
+    W::Service: Send + Debug + 'static,
+    W::Client: Send + Debug + 'static,
+{
+    Real { wanted }.with(plan)
 }
 
 struct Real<'a> {
@@ -257,52 +281,83 @@ fn start<P: Party + Send + 'static>(
     let flaw = if wanted.flaw.0 == format!("{} {index}", role.name()) { wanted.flaw.1 } else { Flaw::None };
     let (ready, is_ready) = mpsc::channel();
     let (tell_done, done) = mpsc::channel();
-    let (noted, asked, calls_over) = (journal.clone(), Arc::clone(&stop), Arc::clone(&over));
+    let sys = Flawed {
+        inner: System::new(),
+        flaw,
+        occasions: 0,
+        congestion: wanted.congestion,
+        over: Arc::clone(&over),
+    };
+    let driver = Driver { noted: journal.clone(), asked: Arc::clone(&stop), ready, tell_done };
+    let is_recorded = wanted.recorded;
     let work = move || {
-        let mut audited = Audited::new(party, &config, Some(Box::new(noted.clone())));
-        let mut lost_at_accept = false;
+        let witness = is_recorded.then(|| Box::new(driver.noted.clone()) as Box<dyn Witness>);
+        let mut audited = Audited::new(party, &config, witness);
         let driven = catch_unwind(AssertUnwindSafe(|| {
-            let sys = Flawed { inner: System::new(), flaw, occasions: 0, over: calls_over };
-            let recorder = Recorder::new(sys, noted.clone());
-            let mut member = Member::open(recorder, &config, role, &mut audited).expect("a loop");
-            ready.send((member.sender(), member.address())).expect("somebody waits for it");
-            member.begin();
-            let mut turn = Ok(Turn::Ran);
-            while turn == Ok(Turn::Ran) {
-                if member.is_finished() {
-                    let _ = tell_done.send(());
-                }
-                if asked.swap(false, Ordering::SeqCst) {
-                    noted.stop(STOP_WITHIN);
-                    member.stop(STOP_WITHIN);
-                }
-                turn = member.turn();
+            if is_recorded {
+                driver.drive(Recorder::new(sys, driver.noted.clone()), &config, role, &mut audited)
+            } else {
+                driver.drive(sys, &config, role, &mut audited)
             }
-            let counters = member.counters();
-            lost_at_accept = counters.shed > 0 || counters.accept_errors > 0;
-            let end = match turn {
-                Ok(_) => End::Stopped,
-                Err(Breach { invariant, details }) => {
-                    End::Breach { invariant: invariant.to_owned(), details }
-                }
-            };
-            noted.end(end.clone());
-            end
         }));
-        let end = driven.unwrap_or_else(|payload| {
+        let (end, lost_at_accept) = driven.unwrap_or_else(|payload| {
             let message = payload.downcast_ref::<&str>().copied().unwrap_or("no message").to_owned();
             let end = End::Panic { message };
-            noted.end(end.clone());
-            end
+            driver.noted.end(end.clone());
+            (end, false)
         });
         // Nobody waits for somebody who is gone.
-        let _ = tell_done.send(());
+        let _ = driver.tell_done.send(());
         (audited.into_party(), end, lost_at_accept)
     };
     let thread = thread::Builder::new().name(role.name().to_owned()).spawn(work).expect("a thread");
     let (sender, address) = is_ready.recv().expect("the loop begins");
     let addresses = addresses.to_vec();
     Running { sender, address, addresses, done, stop, over, journal, role, index, thread }
+}
+
+/// What a loop is told, and tells, beside its calls and messages.
+struct Driver {
+    noted: Journal,
+    asked: Arc<AtomicBool>,
+    ready: mpsc::Sender<(Sender<Numbered>, SocketAddr)>,
+    tell_done: mpsc::Sender<()>,
+}
+
+impl Driver {
+    /// Turns the loop until it ends. Answers how, and whether it lost connections while accepting them.
+    fn drive<S: Syscalls, P: Party>(
+        &self,
+        sys: S,
+        config: &Config,
+        role: Role,
+        audited: &mut Audited<P>,
+    ) -> (End, bool) {
+        let mut member = Member::open(sys, config, role, audited).expect("a loop");
+        self.ready.send((member.sender(), member.address())).expect("somebody waits for it");
+        member.begin();
+        let mut turn = Ok(Turn::Ran);
+        let mut told = false;
+        while turn == Ok(Turn::Ran) {
+            if member.is_finished() && !told {
+                told = true;
+                let _ = self.tell_done.send(());
+            }
+            if self.asked.swap(false, Ordering::SeqCst) {
+                self.noted.stop(STOP_WITHIN);
+                member.stop(STOP_WITHIN);
+            }
+            turn = member.turn();
+        }
+        let counters = member.counters();
+        let lost_at_accept = counters.shed > 0 || counters.accept_errors > 0;
+        let end = match turn {
+            Ok(_) => End::Stopped,
+            Err(Breach { invariant, details }) => End::Breach { invariant: invariant.to_owned(), details },
+        };
+        self.noted.end(end.clone());
+        (end, lost_at_accept)
+    }
 }
 
 /// Whether all of them have finished.

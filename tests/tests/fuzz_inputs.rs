@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tests::fuzz::{Row, TARGETS};
 
@@ -9,6 +10,13 @@ use tests::fuzz::{Row, TARGETS};
 const INPUTS_MAX: usize = 80;
 /// The largest input that is committed.
 const INPUT_BYTES_MAX: u64 = 4096;
+
+/// One test at a time: the comparison with the live kernel sees every descriptor that this process opens, a file that
+/// another test reads too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -46,11 +54,13 @@ fn replay(prefix: &str) {
 
 #[test]
 fn every_input_of_the_loops_passes() {
+    let _alone = alone();
     replay("loop_");
 }
 
 #[test]
 fn every_input_of_the_models_passes() {
+    let _alone = alone();
     for target in ["timer_wheel", "write_queue", "registry", "kqueue_translation"] {
         replay(target);
     }
@@ -58,6 +68,7 @@ fn every_input_of_the_models_passes() {
 
 #[test]
 fn every_input_of_the_decoders_passes() {
+    let _alone = alone();
     for target in ["run_log", "recording", "decision_script", "call_script"] {
         replay(target);
     }
@@ -65,11 +76,13 @@ fn every_input_of_the_decoders_passes() {
 
 #[test]
 fn every_input_of_the_comparison_with_the_live_kernel_passes() {
+    let _alone = alone();
     replay("conform");
 }
 
 #[test]
 fn every_target_has_its_file_and_its_seeds_and_nothing_belongs_to_no_target() {
+    let _alone = alone();
     let targets: BTreeSet<String> = TARGETS.iter().map(|row| row.name.to_owned()).collect();
     assert_eq!(names(&files(&fuzz_folder().join("fuzz_targets"))), targets);
     assert_eq!(names(&files(&fuzz_folder().join("seeds"))), targets);
@@ -82,6 +95,7 @@ fn every_target_has_its_file_and_its_seeds_and_nothing_belongs_to_no_target() {
 
 #[test]
 fn what_is_committed_is_small() {
+    let _alone = alone();
     let all: Vec<PathBuf> = TARGETS.iter().flat_map(inputs).collect();
     assert!(all.len() <= INPUTS_MAX, "{} inputs", all.len());
     for path in all {
@@ -92,6 +106,7 @@ fn what_is_committed_is_small() {
 
 #[test]
 fn every_target_takes_no_bytes_at_all_and_bytes_of_every_kind() {
+    let _alone = alone();
     let all: Vec<u8> = (0..=255).collect();
     for row in TARGETS {
         for bytes in [&[][..], b"any bytes at all will do, and these are some", &all] {
@@ -102,6 +117,7 @@ fn every_target_takes_no_bytes_at_all_and_bytes_of_every_kind() {
 
 #[test]
 fn every_input_is_told_in_words() {
+    let _alone = alone();
     for row in TARGETS {
         for path in inputs(row) {
             let told = (row.tell)(&std::fs::read(&path).expect("a readable input"));

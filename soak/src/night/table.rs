@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sim::decision::seed::{Seed, seed_of_run};
-use sim::workload::WorkloadKind;
 
 use super::part::{Kind, Part};
 use crate::Failure;
@@ -99,31 +98,88 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-/// Each workload in turn, and once with the poller of the other systems.
+/// A row of the soak's lane.
+struct Row {
+    name: &'static str,
+    /// Its share of the time, beside the others'.
+    weight: u64,
+    workloads: &'static str,
+    options: &'static [&'static str],
+}
+
+/// What is soaked in a night. The rates are well below what a small machine does: latency is measured, not overload.
+const ROWS: [Row; 8] = [
+    Row {
+        name: "soak-echo",
+        weight: 3,
+        workloads: "echo",
+        options: &["--rate", "5000", "--connections", "200"],
+    },
+    Row { name: "soak-wake", weight: 2, workloads: "wake", options: &[] },
+    Row { name: "soak-timers", weight: 2, workloads: "timers", options: &[] },
+    Row { name: "soak-cluster", weight: 2, workloads: "cluster", options: &[] },
+    // All of them at once: loops that compete for the processors.
+    Row {
+        name: "soak-all",
+        weight: 4,
+        workloads: "echo,wake,timers,cluster",
+        options: &["--connections", "50"],
+    },
+    // The short stories that the simulator draws, thousands of them.
+    Row {
+        name: "soak-drawn",
+        weight: 2,
+        workloads: "echo,wake,timers,cluster",
+        options: &["--plans", "drawn"],
+    },
+    // A clock that passes 2^63 ns at once: what only an uptime of centuries would show.
+    Row {
+        name: "soak-late-clock",
+        weight: 1,
+        workloads: "echo,timers",
+        options: &["--clock-start", "9223372036794775807"],
+    },
+    Row { name: "soak-kqueue", weight: 1, workloads: "echo", options: &["--poller", "kqueue"] },
+];
+
+/// The rows that this machine can run, each with its share of the time; the others with the reason.
 fn soak_parts(wishes: &Wishes) -> Vec<Part> {
-    let rows = WorkloadKind::ALL.map(|workload| (workload, None));
-    let rows: Vec<_> = rows.into_iter().chain([(WorkloadKind::Echo, Some("kqueue"))]).collect();
-    let reason =
-        |poller: Option<&str>| Backend::with_poller(poller).err().map(|failure| failure.text().to_owned());
-    let rows = rows.into_iter().map(|(workload, poller)| (workload, poller, reason(poller)));
-    let rows: Vec<_> = rows.collect();
+    let reason = |row: &Row| {
+        let poller = row.options.iter().skip_while(|&&option| option != "--poller").nth(1);
+        Backend::with_poller(poller.copied()).err().map(|failure| failure.text().to_owned())
+    };
+    let rows: Vec<(&Row, Option<String>)> = ROWS.iter().map(|row| (row, reason(row))).collect();
     // Who is left out takes no time.
-    let running = rows.iter().filter(|(_, _, left_out)| left_out.is_none()).count().max(1);
-    let each = (wishes.seconds / running as u64).max(1);
-    let part =
-        |(index, (workload, poller, left_out)): (u64, (WorkloadKind, Option<&str>, Option<String>))| {
-            let mut command = vec![text(&wishes.soak)];
-            command.extend(words(["run", "--workload", workload.name()]));
-            command.extend(["--seconds".to_owned(), each.to_string()]);
-            command.extend(["--seed".to_owned(), Seed(seed_of_run(wishes.seed.0, index)).to_string()]);
-            if let Some(poller) = poller {
-                command.extend(words(["--poller", poller]));
-            }
-            Part {
-                left_out,
-                ..Part::new(["soak", workload.name()].into_iter().chain(poller), Kind::Soak, each, command)
-            }
-        };
+    let running = rows.iter().filter(|(_, left_out)| left_out.is_none()).map(|(row, _)| row.weight);
+    let weights: u64 = running.sum::<u64>().max(1);
+    let part = |(index, (row, left_out)): (u64, (&Row, Option<String>))| {
+        let seconds = (wishes.seconds * row.weight / weights).max(1);
+        let folder = text(&wishes.out.join("soak").join(row.name));
+        let soak = text(&wishes.soak);
+        let numbers = [
+            // An episode that is cut short by the end of the run is not judged, so that there are several.
+            ("--episode-seconds", (seconds / 3).clamp(1, 60)),
+            ("--interval", (seconds / 30).clamp(1, 10)),
+            ("--seconds", seconds),
+        ];
+        let mut command = vec![soak.clone()];
+        command.extend(words(["run", "--workload", row.workloads]));
+        command.extend(row.options.iter().map(|&option| option.to_owned()));
+        command
+            .extend(numbers.iter().flat_map(|(option, number)| [(*option).to_owned(), number.to_string()]));
+        command.extend(["--seed".to_owned(), Seed(seed_of_run(wishes.seed.0, index)).to_string()]);
+        command.extend(["--out".to_owned(), folder.clone()]);
+        let mut command_again = vec![soak];
+        command_again.extend(words(["run", "--resume"]));
+        command_again.push(folder.clone());
+        Part {
+            left_out,
+            needs_folders: vec![text(&wishes.out.join("soak"))],
+            folder: Some(folder),
+            command_again,
+            ..Part::new([row.name], Kind::Soak, seconds, command)
+        }
+    };
     (0..).zip(rows).map(part).collect()
 }
 

@@ -7,7 +7,7 @@ use super::unit::{Unit, escape, span};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 230.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 74.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 26.0;
@@ -32,11 +32,13 @@ pub(crate) struct Mark {
 /// A chart's lines, over the seconds at which they were measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// What the lines mean, in a sentence.
-    pub(crate) caption: &'static str,
+    pub(crate) caption: String,
     pub(crate) unit: Unit,
     pub(crate) is_logarithmic: bool,
+    /// Its lines count from the beginning: where they end says more than where they were.
+    pub(crate) is_cumulative: bool,
     pub(crate) at_s: Vec<f64>,
     pub(crate) lines: Vec<Line>,
 }
@@ -73,7 +75,7 @@ impl Chart {
         }
         let low = values().fold(f64::MAX, f64::min);
         // What moves a little high above zero is looked at closely: a leak is a slope, not a level.
-        let may_rise = charts.iter().all(|chart| chart.unit != Unit::PerSecond);
+        let may_rise = charts.iter().all(|chart| !chart.unit.is_rate());
         let low =
             if may_rise && low > high * 0.7 && high - low > 0.0 { low - (high - low) * 0.25 } else { 0.0 };
         Axes { seconds, low, high: if high > low { high } else { low + 1.0 } }
@@ -241,11 +243,13 @@ fn value_ticks(unit: Unit, is_logarithmic: bool, axes: Axes) -> Vec<f64> {
     }
     const TICKS: f64 = 5.0;
     let rough = (axes.high - axes.low) / TICKS;
-    // In thousands, or in 1024ths, and of those 1, 2, 5, 10 and so on.
-    let thousand = unit.base().powf(rough.log(unit.base()).floor().max(0.0));
-    let decade = thousand * 10f64.powf((rough / thousand).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * decade).find(|&step| step >= rough);
-    let step = step.unwrap_or(rough);
+    let step = if unit.is_binary() {
+        rough.log2().ceil().exp2()
+    } else {
+        let decade = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * decade).find(|&step| step >= rough);
+        step.unwrap_or(rough)
+    };
     // Half a thing does not exist.
     let step = if unit == Unit::Count { step.max(1.0) } else { step };
     let first = (axes.low / step).ceil() as i64;
@@ -268,10 +272,11 @@ mod tests {
 
     fn chart(values: &[Option<f64>]) -> Chart {
         Chart {
-            title: "a",
-            caption: "b",
+            title: "a".to_owned(),
+            caption: "b".to_owned(),
             unit: Unit::Count,
             is_logarithmic: false,
+            is_cumulative: false,
             at_s: (0u32..).take(values.len()).map(f64::from).collect(),
             lines: vec![Line { label: "c".to_owned(), values: values.to_vec() }],
         }
@@ -300,7 +305,7 @@ mod tests {
         for exponent in 0..14 {
             for factor in [1.0, 1.7, 3.3, 9.9] {
                 let axes = Axes { seconds: 1.0, low: 0.0, high: factor * 10f64.powi(exponent) };
-                for unit in [Unit::Ns, Unit::Bytes, Unit::PerSecond] {
+                for unit in [Unit::Ns, Unit::Bytes, Unit::PerSecond, Unit::BytesPerSecond] {
                     let ticks = value_ticks(unit, false, axes).len();
                     assert!((2..=12).contains(&ticks), "{ticks} ticks for {axes:?} of {unit:?}");
                 }

@@ -11,7 +11,8 @@ const nearest = (times, at) => {
   return low > 0 && at - times[low - 1] < times[low] - at ? low - 1 : low;
 };
 const scales = { ns: [1000, [" ns", " µs", " ms", " s"]], bytes: [1024, [" B", " KiB", " MiB", " GiB", " TiB"]],
-  count: [1000, ["", "k", "M", "G", "T"]], rate: [1000, ["/s", "k/s", "M/s", "G/s"]] };
+  count: [1000, ["", "k", "M", "G", "T"]], rate: [1000, ["/s", "k/s", "M/s", "G/s"]],
+  "byte-rate": [1024, [" B/s", " KiB/s", " MiB/s", " GiB/s"]] };
 const text = (value, unit) => {
   if (value === null || value === undefined) return "-";
   if (unit === "count" && Math.abs(value) < 10000 && Number.isInteger(value)) return String(value);

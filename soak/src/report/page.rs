@@ -5,10 +5,10 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::chart::{Chart, LINES_MAX};
-use super::compare::Comparison;
+use super::compare::{Comparison, pairs};
 use super::fact::{Fact, facts};
 use super::series::charts;
-use super::source::Source;
+use super::source::{Source, number};
 use super::unit::{Unit, escape};
 use super::verdict::ending;
 use crate::night::part::{PartResult, Verdict};
@@ -38,16 +38,67 @@ impl Page {
         for remark in &source.remarks {
             let _ = write!(self.body, r#"<p class="remark">{}</p>"#, escape(remark));
         }
-        let all = source.run.iter().chain(&source.summary).flat_map(facts);
-        // What was asked for is said once, though the summary may repeat it; the failure stands above.
-        let mut told: Vec<Fact> = Vec::new();
-        for fact in all {
-            if !told.contains(&fact) && !fact.name.starts_with("failure") {
-                told.push(fact);
-            }
+        for recording in &source.recordings {
+            let _ = write!(
+                self.body,
+                r#"<p class="remark">recorded: <code>sim replay {}</code></p>"#,
+                escape(&recording.display().to_string())
+            );
         }
-        self.facts(&told);
+        self.facts(&facts(source.run.as_ref(), source.summary.as_ref()));
+        self.workloads(source);
+        self.slopes(source);
         self.body.push_str("</section>");
+    }
+
+    /// Each workload in numbers, of the whole soak.
+    fn workloads(&mut self, source: &Source) {
+        let Some(workloads) = source.summary.as_ref().and_then(|summary| summary["workloads"].as_object())
+        else {
+            return;
+        };
+        self.body.push_str(
+            r#"<div class="scroll"><table><thead><tr><th>workload</th><th class="number">episodes</th><th class="number">messages</th>"#,
+        );
+        const TIMES: [(&str, &str, &str); 6] = [
+            ("p50", "latency/corrected", "p50_ns"),
+            ("p99", "latency/corrected", "p99_ns"),
+            ("p99.9", "latency/corrected", "p99_9_ns"),
+            ("max", "latency/corrected", "max_ns"),
+            ("p99 uncorrected", "latency/uncorrected", "p99_ns"),
+            ("p99 of timers", "timer_lateness", "p99_ns"),
+        ];
+        for (label, _, _) in TIMES {
+            let _ = write!(self.body, r#"<th class="number">{label}</th>"#);
+        }
+        self.body.push_str("</tr></thead><tbody>");
+        for (name, workload) in workloads {
+            let _ = write!(self.body, "<tr><td>{}</td>", escape(name));
+            let counts =
+                ["/counters/episodes", "/counters/messages"].map(|place| (place.to_owned(), Unit::Count));
+            let times = TIMES.map(|(_, field, percentile)| (format!("/{field}/{percentile}"), Unit::Ns));
+            for (place, unit) in counts.into_iter().chain(times) {
+                let text = number(workload, &place).map_or_else(|| "-".to_owned(), |value| unit.text(value));
+                let _ = write!(self.body, r#"<td class="number">{text}</td>"#);
+            }
+            self.body.push_str("</tr>");
+        }
+        self.body.push_str("</tbody></table></div>");
+    }
+
+    /// What the slope tests said.
+    fn slopes(&mut self, source: &Source) {
+        let Some(slopes) = source.summary.as_ref().and_then(|summary| summary["slopes"].as_array()) else {
+            return;
+        };
+        let text = |slope: &Value| {
+            let words = |field: &str| slope[field].as_str().unwrap_or("?").replace('_', " ");
+            format!("{}: {}", words("value"), words("verdict"))
+        };
+        let all: Vec<String> = slopes.iter().map(text).collect();
+        if !all.is_empty() {
+            let _ = write!(self.body, r#"<p class="slopes">Slopes: {}</p>"#, escape(&all.join("; ")));
+        }
     }
 
     fn facts(&mut self, facts: &[Fact]) {
@@ -64,8 +115,8 @@ impl Page {
     /// The charts of one soak.
     pub(crate) fn charts(&mut self, source: &Source) {
         self.body.push_str(r#"<div class="charts">"#);
-        for chart in charts(source).iter().filter(|chart| chart.has_values()) {
-            self.figure(chart, Chart::axes(&[chart]), source, chart.title);
+        for chart in &charts(source) {
+            self.figure(chart, Chart::axes(&[chart]), source, &chart.title);
         }
         self.body.push_str("</div>");
     }
@@ -73,12 +124,10 @@ impl Page {
     /// The charts of two soaks, side by side on the same axes.
     pub(crate) fn chart_pairs(&mut self, a: &Source, b: &Source) {
         self.body.push_str(r#"<div class="charts pairs">"#);
-        for (of_a, of_b) in charts(a).iter().zip(&charts(b)) {
-            if of_a.has_values() || of_b.has_values() {
-                let axes = Chart::axes(&[of_a, of_b]);
-                self.figure(of_a, axes, a, &format!("{}: {}", a.name(), of_a.title));
-                self.figure(of_b, axes, b, &format!("{}: {}", b.name(), of_b.title));
-            }
+        for (of_a, of_b) in pairs(a, b) {
+            let axes = Chart::axes(&[&of_a, &of_b]);
+            self.figure(&of_a, axes, a, &format!("{}: {}", a.name(), of_a.title));
+            self.figure(&of_b, axes, b, &format!("{}: {}", b.name(), of_b.title));
         }
         self.body.push_str("</div>");
     }
@@ -100,7 +149,7 @@ impl Page {
         let _ = write!(
             self.body,
             "</span><p>{}</p></figcaption>{}</figure>",
-            escape(chart.caption),
+            escape(&chart.caption),
             chart.svg(axes, &source.marks)
         );
         let unit = match chart.unit {
@@ -108,6 +157,7 @@ impl Page {
             Unit::Bytes => "bytes",
             Unit::Count => "count",
             Unit::PerSecond => "rate",
+            Unit::BytesPerSecond => "byte-rate",
         };
         let lines: Vec<&Vec<Option<f64>>> = chart.lines.iter().map(|line| &line.values).collect();
         self.data.push(json!({"at_s": chart.at_s, "unit": unit, "lines": lines}));
@@ -117,7 +167,7 @@ impl Page {
     pub(crate) fn comparison(&mut self, comparison: &Comparison) {
         let _ = write!(
             self.body,
-            r#"<h3>In numbers: the median over the intervals</h3><div class="scroll"><table><thead><tr><th>what</th><th class="number">{}</th><th class="number">{}</th><th class="number">ratio</th></tr></thead><tbody>"#,
+            r#"<h3>In numbers: medians over the intervals; of trouble, its sum</h3><div class="scroll"><table><thead><tr><th>what</th><th class="number">{}</th><th class="number">{}</th><th class="number">ratio</th></tr></thead><tbody>"#,
             escape(&comparison.names[0]),
             escape(&comparison.names[1])
         );
@@ -154,7 +204,7 @@ impl Page {
             };
             let _ = write!(
                 self.body,
-                r#"<tr><td>{}</td><td class="{class}">{}</td><td class="number">{}</td><td>{}</td><td class="soft">{}</td></tr>"#,
+                r#"<tr><td class="name">{}</td><td class="name {class}">{}</td><td class="number">{}</td><td>{}</td><td class="soft">{}</td></tr>"#,
                 escape(&result.part),
                 result.verdict,
                 super::unit::span(result.took_ms as f64 / 1000.0),
@@ -163,11 +213,6 @@ impl Page {
             );
         }
         self.body.push_str("</tbody></table></div>");
-    }
-
-    /// A heading between the parts of a page.
-    pub(crate) fn heading(&mut self, text: &str) {
-        let _ = write!(self.body, "<h3>{}</h3>", escape(text));
     }
 
     /// The whole page.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::chart::Mark;
+use super::series;
 use crate::Failure;
 
 /// The folder of one soak, read.
@@ -20,6 +21,8 @@ pub(crate) struct Source {
     /// What was asked for.
     pub(crate) run: Option<Value>,
     pub(crate) marks: Vec<Mark>,
+    /// Recordings of episodes that failed, for `sim replay`.
+    pub(crate) recordings: Vec<PathBuf>,
     /// What the reader should know about the files.
     pub(crate) remarks: Vec<String>,
 }
@@ -53,8 +56,19 @@ impl Source {
             Some(text) => read_lines(&text, &events_path, &mut remarks)?,
             None => Vec::new(),
         };
-        let marks = events.iter().filter_map(mark).collect();
-        Ok(Source { path: path.to_owned(), intervals, summary, run, marks, remarks })
+        let mut source = Source {
+            path: path.to_owned(),
+            intervals,
+            summary,
+            run,
+            marks: Vec::new(),
+            recordings: Vec::new(),
+            remarks,
+        };
+        source.marks = events.iter().filter_map(mark).chain(series::marks(&source)).collect();
+        let is_recording = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "simrec");
+        source.recordings = files(&path.join("failures"))?.into_iter().filter(is_recording).collect();
+        Ok(source)
     }
 
     /// The name of the folder, as a heading.
@@ -68,6 +82,21 @@ fn mark(event: &Value) -> Option<Mark> {
     let at_s = number(event, "/at_s")?;
     let text = event.pointer("/text").or_else(|| event.pointer("/kind"))?.as_str()?.to_owned();
     Some(Mark { at_s, text, is_failure: event.pointer("/is_failure") == Some(&Value::Bool(true)) })
+}
+
+/// The files of a folder, in the order of their names; none where there is no folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |error: std::io::Error| Failure::Machine(format!("{}: {error}", folder.display()));
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(refused)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        files.push(entry.map_err(refused)?.path());
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// A number at a place of an object.

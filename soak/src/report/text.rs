@@ -24,10 +24,13 @@ pub(crate) fn soak(source: &Source) -> String {
     for remark in &source.remarks {
         let _ = writeln!(text, "  note: {remark}");
     }
-    for fact in source.run.iter().chain(&source.summary).flat_map(facts) {
+    for recording in &source.recordings {
+        let _ = writeln!(text, "  recorded: sim replay {}", recording.display());
+    }
+    for fact in facts(source.run.as_ref(), source.summary.as_ref()) {
         let _ = writeln!(text, "  {:<32} {}", fact.name, fact.text);
     }
-    for chart in charts(source).iter().filter(|chart| chart.has_values()) {
+    for chart in &charts(source) {
         let until = chart.at_s.last().copied().unwrap_or_default();
         let _ = writeln!(text, "\n{} (over {})", chart.title, span(until));
         for line in &chart.lines {
@@ -35,7 +38,7 @@ pub(crate) fn soak(source: &Source) -> String {
             let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(f64::MIN, f64::max));
             let _ = writeln!(
                 text,
-                "  {:<10} {}  min {}, median {}, max {}",
+                "  {:<16} {}  min {}, median {}, max {}",
                 line.label,
                 picture(&line.values),
                 chart.unit.text(low),
@@ -55,10 +58,11 @@ pub(crate) fn soak(source: &Source) -> String {
 pub(crate) fn comparison(comparison: &Comparison) -> String {
     let mut text = String::new();
     let [a, b] = &comparison.names;
-    let _ = writeln!(text, "{:<32} {a:>16} {b:>16} {:>8}", "median over the intervals", "ratio");
+    let _ =
+        writeln!(text, "{:<44} {a:>16} {b:>16} {:>8}", "medians over the intervals; trouble: sum", "ratio");
     for row in &comparison.rows {
         let [a, b] = &row.texts;
-        let _ = writeln!(text, "{:<32} {a:>16} {b:>16} {:>8}", row.what, row.ratio);
+        let _ = writeln!(text, "{:<44} {a:>16} {b:>16} {:>8}", row.what, row.ratio);
     }
     text
 }

@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     Count,
     /// Things a second.
     PerSecond,
+    /// Bytes a second.
+    BytesPerSecond,
 }
 
 impl Unit {
@@ -23,12 +25,18 @@ impl Unit {
             Unit::Count if value.abs() < 10_000.0 && value.fract() == 0.0 => format!("{value}"),
             Unit::Count => scaled(value, 1000.0, &["", "k", "M", "G", "T"]),
             Unit::PerSecond => scaled(value, 1000.0, &["/s", "k/s", "M/s", "G/s"]),
+            Unit::BytesPerSecond => scaled(value, 1024.0, &[" B/s", " KiB/s", " MiB/s", " GiB/s"]),
         }
     }
 
-    /// What a decimal step of an axis is a power of.
-    pub(crate) fn base(self) -> f64 {
-        if self == Unit::Bytes { 1024.0 } else { 1000.0 }
+    /// Whether it is a rate: nothing at all is then a place on the axis that matters.
+    pub(crate) fn is_rate(self) -> bool {
+        matches!(self, Unit::PerSecond | Unit::BytesPerSecond)
+    }
+
+    /// Whether steps of an axis are powers of two.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(self, Unit::Bytes | Unit::BytesPerSecond)
     }
 }
 

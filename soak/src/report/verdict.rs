@@ -19,16 +19,13 @@ pub(crate) fn ending(source: &Source) -> Ending {
     let Some(summary) = &source.summary else {
         return Ending { word: "cut off or running", class: "open", text: String::new() };
     };
-    let failure = match &summary["failure"] {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.get("text").and_then(Value::as_str).map_or_else(|| other.to_string(), str::to_owned),
-    };
-    if !failure.is_empty() {
-        Ending { word: "failed", class: "bad", text: failure }
-    } else if summary["interrupted"] == Value::Bool(true) {
-        Ending { word: "interrupted", class: "open", text: String::new() }
-    } else {
-        Ending { word: "passed", class: "", text: String::new() }
+    let failures: Vec<&str> =
+        summary["failures"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let text = failures.join("\n");
+    match summary["exit_code"].as_u64() {
+        Some(0) if failures.is_empty() => Ending { word: "passed", class: "", text },
+        Some(130) if failures.is_empty() => Ending { word: "interrupted", class: "open", text },
+        // Whatever else it is, it is no pass.
+        _ => Ending { word: "failed", class: "bad", text },
     }
 }
