@@ -88,6 +88,12 @@ impl Proxy {
         self.shared.strikes.lock().expect("nobody panics while it adds").push(strike);
     }
 
+    /// Whether something was asked that is not in force yet.
+    #[cfg(test)]
+    pub(crate) fn has_orders(&self) -> bool {
+        !self.shared.strikes.lock().expect("nobody panics while it adds").is_empty()
+    }
+
     /// Connections that have come so far.
     #[cfg(test)]
     pub(crate) fn crossings(&self) -> u64 {
@@ -216,8 +222,9 @@ impl State {
                 until_ns = until_ns.min(due_ns);
             }
         }
-        let wait_ns = until_ns.saturating_sub(now_ns);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: wait_ns as _ };
+        // Below a second: it is never longer than between two looks.
+        let wait_ns = u32::try_from(until_ns.saturating_sub(now_ns)).unwrap_or(0);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: wait_ns.into() };
         let mut ready = vec![[PollFlags::empty(); 2]; self.crossings.len()];
         // Interrupted, or short of memory: nothing is ready, and the next turn asks again.
         if poll(&mut entries, Some(&timeout)).is_ok() {

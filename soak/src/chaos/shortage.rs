@@ -37,7 +37,7 @@ impl Shortage {
             state.before = Some(getrlimit(Resource::Nofile));
         }
         let limit = limit.max(LEFT_MIN);
-        if state.before.as_ref().is_some_and(|before| before.current.is_some_and(|now| now <= limit)) {
+        if state.before.is_some_and(|before| before.current.is_some_and(|now| now <= limit)) {
             return None;
         }
         let number = state.next;
@@ -75,8 +75,8 @@ pub(crate) fn with_room<R>(act: impl FnOnce() -> R) -> R {
     if state.lowered.is_empty() {
         return act();
     }
-    if let Some(before) = &state.before {
-        let _ = setrlimit(Resource::Nofile, before.clone());
+    if let Some(before) = state.before {
+        let _ = setrlimit(Resource::Nofile, before);
     }
     let result = act();
     state.apply();
