@@ -1,5 +1,6 @@
 //! The workloads of `sim` on real sockets, and servers for clients that nobody here wrote.
 
+mod chaos;
 mod episode_record;
 mod gauge;
 mod hold;
@@ -156,6 +157,8 @@ enum Command {
     },
     /// Run workloads of the simulator over real loopback sockets, with the simulator's oracles
     Run(Box<run::RunArguments>),
+    /// List the kinds of trouble that `run --chaos` makes, what each needs, and what is left out on this machine
+    Chaos,
     /// Open connections to an echo server, check each, hold them idle, check each again
     Hold {
         /// The server's port
@@ -198,6 +201,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve { workload, port, address } => serve::serve(&workload, (address, port).into()),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Chaos => chaos::list(),
         Command::Hold { port, address, connections, seconds } => {
             hold::hold((address, port).into(), connections, seconds)
         }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
-use sim::audit::{Audited, Witness};
+use sim::audit::Audited;
 use sim::member::{Member as Driven, Role};
 use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
+use crate::chaos::Exposure;
 use crate::gauge::{Gauge, Needle};
 use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
 
@@ -89,6 +90,8 @@ pub(crate) struct Place {
     pub(crate) gauge: Arc<Gauge>,
     /// How far its clock is set forward.
     pub(crate) clock_shift_ns: u64,
+    /// What it has to do with chaos, if there is any.
+    pub(crate) exposure: Option<Exposure>,
     /// Where it is recorded, if it is.
     pub(crate) journal: Option<Journal>,
 }
@@ -107,14 +110,18 @@ where
     let (outside, gauge) = (Outside { stop: Arc::clone(&stop), ready }, Arc::clone(&place.gauge));
     let thread = spawn(place.role.name(), move || {
         // The clock is set forward below the recorder, so that a recording has the times that the loop saw.
-        let sys = Watched::new(S::default(), Arc::clone(&place.gauge.ledger), place.clock_shift_ns);
+        let exposure = place.exposure.clone();
+        let _present = exposure.as_ref().map(Exposure::enter);
+        let witness = exposure.as_ref().map(|exposure| exposure.witness(place.journal.clone()));
+        let ledger = Arc::clone(&place.gauge.ledger);
+        let sys = Watched::new(S::default(), ledger, place.clock_shift_ns, exposure);
         let Some(journal) = &place.journal else {
-            let mut audited = Audited::new(make(), &place.config, None);
+            let mut audited = Audited::new(make(), &place.config, witness);
             let counters = outside.turn_until_stopped(sys, &place, &mut audited)?;
             check_calls(&place.gauge)?;
             return Ok((audited.into_party(), counters));
         };
-        let witness: Box<dyn Witness> = Box::new(journal.clone());
+        let witness = witness.unwrap_or_else(|| Box::new(journal.clone()));
         let mut audited = Audited::new(make(), &place.config, Some(witness));
         let sys = Recorder::new(sys, journal.clone());
         let driven = catch_unwind(AssertUnwindSafe(|| outside.turn_until_stopped(sys, &place, &mut audited)));

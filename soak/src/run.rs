@@ -35,6 +35,7 @@ use self::record::{Process, Record};
 use self::roster::{Roster, Totals};
 use self::signal::Asked;
 use self::watchdog::Watchdog;
+use crate::chaos::{ChaosOptions, Chronicle, Happened, shortage};
 use crate::episode_record::Recordings;
 use crate::latency::LatencyBook;
 use crate::machine::{self, Stopwatch};
@@ -76,6 +77,7 @@ struct Run {
     stalled: Arc<AtomicBool>,
     recordings: Option<(Arc<Recordings>, u64)>,
     asked: Arc<Asked>,
+    chronicle: Arc<Chronicle>,
     watch: Stopwatch,
     /// Of the parts before this one.
     before_ms: u64,
@@ -173,6 +175,7 @@ impl Run {
             stalled: Arc::default(),
             recordings,
             asked: Asked::listen()?,
+            chronicle: Arc::default(),
             watch: Stopwatch::start(),
             before_ms,
             part: if resumed { number("part") + 1 } else { 0 },
@@ -190,7 +193,11 @@ impl Run {
             output,
         };
         run.next_interval_ms = run.before_ms + ms(run.options.interval);
+        if let Some(chaos) = run.options.chaos.as_ref().map(ChaosOptions::describe) {
+            run.say(&chaos);
+        }
         if let Some(past) = past {
+            past.events.iter().for_each(|event| run.chronicle.restore(event));
             for (kind, book) in &past.latencies {
                 run.add_latencies(*kind, book);
             }
@@ -266,6 +273,8 @@ impl Run {
             backend: self.options.backend,
             clock_shift_ns: self.clock_shift_ns,
             roster: Arc::clone(&self.roster),
+            // The long-lived service shows what only time shows, beside what chaos does to the process.
+            chaos: index.and(self.options.chaos.clone()).map(|chaos| (chaos, Arc::clone(&self.chronicle))),
             cut: Arc::clone(&self.cut),
             stalled: Arc::clone(&self.stalled),
             // What lives as long as the run would be cut at the bound.
@@ -399,7 +408,8 @@ impl Run {
                 "part": self.part,
                 "episode": recipe,
             });
-            match directory.add_failure(&record) {
+            let kept = shortage::with_room(|| directory.add_failure(&record));
+            match kept {
                 Ok(path) => eprintln!("soak: a failure is kept in {}", path.display()),
                 Err(error) => self.unwritable = Some(self.unwritable.take().unwrap_or(error)),
             }
@@ -413,6 +423,7 @@ impl Run {
             let line = self.with_record(&[], |record| record.line());
             self.say(&line);
         }
+        self.write_events();
         if self.elapsed_ms() >= self.next_interval_ms {
             self.end_interval(false);
             while self.next_interval_ms <= self.elapsed_ms() {
@@ -431,6 +442,33 @@ impl Run {
         }
     }
 
+    /// Writes down what went wrong on purpose since the last call.
+    fn write_events(&mut self) {
+        let (elapsed_ms, now_ns) = (self.elapsed_ms(), Stopwatch::now_ns());
+        for Happened { event, begun_ns, touched } in self.chronicle.take() {
+            let at_ms = elapsed_ms.saturating_sub(now_ns.saturating_sub(begun_ns) / 1_000_000);
+            let record = json!({
+                "at_s": at_ms as f64 / 1000.0,
+                "kind": event.kind.name(),
+                "strength": event.strength,
+                "duration_ms": event.duration_ns / 1_000_000,
+                "touched": touched,
+                "text": format!("{event}, touched {touched}"),
+            });
+            if let (Some(directory), None) = (&self.directory, &self.unwritable)
+                && let Err(failure) = shortage::with_room(|| directory.add_event(&record))
+            {
+                self.unwritable = Some(failure);
+            }
+        }
+    }
+
+    /// Kinds that were to come and never did anything.
+    fn idle_chaos(&self) -> Vec<&'static str> {
+        let kinds = self.options.chaos.iter().flat_map(|chaos| &chaos.kinds);
+        kinds.filter(|&&kind| self.chronicle.count(kind).touched == 0).map(|kind| kind.name()).collect()
+    }
+
     fn with_record<R>(
         &self,
         latencies: &[(WorkloadKind, LatencyBook)],
@@ -444,7 +482,7 @@ impl Run {
             totals: &totals,
             latencies,
             now: self.roster.now(),
-            process: Process::look(),
+            process: shortage::with_room(Process::look),
             failures: self.failures.len() as u64,
         })
     }
@@ -484,6 +522,7 @@ impl Run {
     }
 
     fn end(mut self) -> Result<(), Failure> {
+        self.write_events();
         for failure in self.quiet.leaks() {
             if self.failures.is_empty() {
                 self.fail(failure, &Value::Null);
@@ -520,6 +559,8 @@ impl Run {
             "counters": record::counted(&all),
             "workloads": record::workloads(&totals, &self.latencies),
             "slopes": self.quiet.to_json(),
+            "chaos": self.options.chaos.as_ref().map(|_| self.chronicle.to_json()),
+            "chaos_without_effect": self.options.chaos.as_ref().map(|_| self.idle_chaos()),
         });
         if let (Some(directory), None) = (&self.directory, &self.unwritable)
             && let Err(failure) = directory.write_summary(&summary)
@@ -529,6 +570,10 @@ impl Run {
         if self.output.json {
             say(&summary.to_string())?;
         } else {
+            let idle = self.idle_chaos();
+            if !idle.is_empty() {
+                say(&format!("chaos that had no effect in this run: {}", idle.join(", ")))?;
+            }
             say(&self.verdict_line(verdict, &all))?;
         }
         if let Some(unwritable) = self.unwritable {

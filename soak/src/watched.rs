@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use reactor::sys::{
     Accepted, EpollEvent, EpollMask, EpollOperation, Errno, Family, Fd, Filter, Kevent, Readiness, Shutdown,
-    SocketOption, Syscalls, Wait, Wake, WakeTarget,
+    SocketOption, Syscalls, System, Wait, Wake, WakeTarget,
 };
 use reactor::time::Instant;
+
+use crate::chaos::Exposure;
+use crate::machine::Stopwatch;
 
 /// How many calls are remembered.
 const LAST_CALLS: usize = 32;
@@ -209,12 +212,29 @@ pub(crate) struct Watched<S> {
     inner: S,
     ledger: Arc<CallLedger>,
     clock_shift_ns: u64,
+    exposure: Option<Exposure>,
 }
 
 impl<S: Syscalls> Watched<S> {
-    /// Watches `inner`, whose clock is set forward by `clock_shift_ns`.
-    pub(crate) fn new(inner: S, ledger: Arc<CallLedger>, clock_shift_ns: u64) -> Watched<S> {
-        Watched { inner, ledger, clock_shift_ns }
+    /// Watches `inner`, whose clock is set forward by `clock_shift_ns`. Where there is chaos, sockets get the buffers that
+    /// it asks for, and where connections come from is told.
+    pub(crate) fn new(
+        inner: S,
+        ledger: Arc<CallLedger>,
+        clock_shift_ns: u64,
+        exposure: Option<Exposure>,
+    ) -> Watched<S> {
+        Watched { inner, ledger, clock_shift_ns, exposure }
+    }
+
+    /// Asks for small buffers. Not through `inner`: it is none of the loop's calls.
+    fn limit_buffers(&self, fd: Fd) {
+        if let Some(bytes) = self.exposure.as_ref().and_then(|exposure| exposure.buffer_bytes) {
+            let mut sys = System::new();
+            // A system that gives more than was asked for has done nothing wrong.
+            let _ = sys.setsockopt(fd, SocketOption::SendBufferBytes(bytes));
+            let _ = sys.setsockopt(fd, SocketOption::ReceiveBufferBytes(bytes));
+        }
     }
 
     fn made(&self, call: Call, from: Option<Fd>, result: Result<Fd, Errno>) -> Result<Fd, Errno> {
@@ -240,6 +260,9 @@ impl<S: Syscalls> Syscalls for Watched<S> {
 
     fn socket(&mut self, family: Family) -> Result<Fd, Errno> {
         let result = self.inner.socket(family);
+        if let Ok(fd) = result {
+            self.limit_buffers(fd);
+        }
         self.made(Call::socket, None, result)
     }
 
@@ -258,11 +281,22 @@ impl<S: Syscalls> Syscalls for Watched<S> {
     fn accept4(&mut self, fd: Fd) -> Result<Accepted, Errno> {
         let result = pass!(self, accept4, Some(fd), fd);
         self.ledger.opened(i64::from(result.is_ok()));
+        if let (Some(exposure), Ok(Accepted { fd, peer: Some(peer) })) = (&self.exposure, result) {
+            exposure.origins.note(fd, peer, Stopwatch::now_ns());
+        }
         result
     }
 
     fn connect(&mut self, fd: Fd, address: &SocketAddr) -> Result<(), Errno> {
-        pass!(self, connect, Some(fd), fd, address)
+        // Before the call: who is connected may be cut at once.
+        let begun_ns = self.exposure.as_ref().map(|_| Stopwatch::now_ns());
+        let result = pass!(self, connect, Some(fd), fd, address);
+        if let (Some(exposure), Some(begun_ns)) = (&self.exposure, begun_ns)
+            && let Ok(from) = System::new().getsockname(fd)
+        {
+            exposure.origins.note(fd, from, begun_ns);
+        }
+        result
     }
 
     fn getsockname(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
@@ -293,6 +327,9 @@ impl<S: Syscalls> Syscalls for Watched<S> {
     }
 
     fn close(&mut self, fd: Fd) -> Result<(), Errno> {
+        if let Some(exposure) = &self.exposure {
+            exposure.origins.forget(fd);
+        }
         let result = pass!(self, close, Some(fd), fd);
         // The number is free whatever the answer, but where there was none.
         self.ledger.opened(-i64::from(result != Err(Errno::EBADF)));
@@ -365,12 +402,11 @@ impl<S: Syscalls> Syscalls for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reactor::sys::System;
 
     #[test]
     fn descriptors_are_counted_from_their_making_to_their_close() {
         let ledger = Arc::new(CallLedger::default());
-        let mut sys = Watched::new(System::new(), Arc::clone(&ledger), 0);
+        let mut sys = Watched::new(System::new(), Arc::clone(&ledger), 0, None);
         let first = sys.socket(Family::V4).unwrap();
         let _leaked = sys.socket(Family::V4).unwrap();
         assert_eq!(ledger.open(), 2);
@@ -388,9 +424,9 @@ mod tests {
     fn a_clock_is_set_forward_and_stops_at_its_end() {
         let mut plain = System::new();
         let before = plain.clock_gettime();
-        let mut late = Watched::new(System::new(), Arc::default(), 1 << 62);
+        let mut late = Watched::new(System::new(), Arc::default(), 1 << 62, None);
         assert!(late.clock_gettime() >= before.saturating_add_ns(1 << 62));
-        let mut last = Watched::new(System::new(), Arc::default(), u64::MAX);
+        let mut last = Watched::new(System::new(), Arc::default(), u64::MAX, None);
         assert_eq!(last.clock_gettime(), Instant::FAR_FUTURE);
     }
 }

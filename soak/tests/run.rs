@@ -401,3 +401,77 @@ fn a_producer_that_stops_is_a_stall_with_all_that_is_known() {
     let event: Value = serde_json::from_str(events.trim()).unwrap();
     assert_eq!((keys(&event).len(), event["is_failure"].as_bool()), (4, Some(true)));
 }
+
+#[test]
+fn chaos_breaks_streams_that_are_excused_and_its_events_are_in_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let path = out.to_str().unwrap();
+    let said = pass(&[
+        "--workload",
+        "echo",
+        "--chaos",
+        "cruel",
+        "--seconds",
+        "4",
+        "--connections",
+        "20",
+        "--out",
+        path,
+    ]);
+    assert!(said.contains("left out here: ports ("), "{said}");
+    let run = json(&out.join("run.json"));
+    assert!(run["options"]["chaos"]["left_out"]["memory"].is_string(), "{run}");
+    let events = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!events.is_empty());
+    let fields = documented("## events.jsonl", "`summary.json` has");
+    for event in &events {
+        assert_eq!(keys(event), fields);
+    }
+    let summary = json(&out.join("summary.json"));
+    let counted = summary["chaos"].as_object().unwrap().values().map(|kind| kind["events"].as_u64().unwrap());
+    assert_eq!(counted.sum::<u64>(), events.len() as u64);
+}
+
+#[test]
+fn chaos_that_does_not_exist_or_cannot_be_had_is_refused() {
+    for (arguments, reason) in [
+        (["--chaos", "cruel", "--chaos-only", "rain"], "there is no kind of chaos \"rain\""),
+        (["--chaos", "cruel", "--chaos-only", "memory"], "cannot be had here"),
+        (["--chaos", "cruel", "--plans", "drawn"], "sustained loads"),
+    ] {
+        let arguments: Vec<&str> = ["--workload", "echo"].into_iter().chain(arguments).collect();
+        let (code, _, stderr) = run(&arguments);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
+
+#[test]
+fn an_interrupt_in_the_middle_of_chaos_leaves_a_summary_and_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let path = out.to_str().unwrap();
+    let mut child = soak(&[
+        "--workload",
+        "echo",
+        "--chaos",
+        "cruel",
+        "--chaos-only",
+        "descriptors,hog,stall,vanish",
+        "--seconds",
+        "60",
+        "--connections",
+        "20",
+        "--out",
+        path,
+    ])
+    .spawn()
+    .unwrap();
+    until(&mut child, || out.join("events.jsonl").exists());
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(json(&out.join("summary.json"))["verdict"], "interrupted");
+}

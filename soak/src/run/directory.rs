@@ -48,6 +48,8 @@ pub(crate) struct Past {
     pub(crate) intervals: Vec<Value>,
     /// All histograms, by workload.
     pub(crate) latencies: Vec<(WorkloadKind, LatencyBook)>,
+    /// All lines of `events.jsonl`.
+    pub(crate) events: Vec<Value>,
     /// What had to be left out, in words.
     pub(crate) dropped: Vec<String>,
 }
@@ -115,14 +117,8 @@ impl Directory {
             )));
         }
         let mut dropped = Vec::new();
-        let mut intervals = Vec::new();
-        let text = keep_whole_lines(&path.join(INTERVALS), &mut dropped)?;
-        for (number, line) in (1..).zip(text.lines()) {
-            let value: Value = serde_json::from_str(line).map_err(|error| {
-                Failure::Usage(format!("{}, line {number}: {error}", path.join(INTERVALS).display()))
-            })?;
-            intervals.push(value);
-        }
+        let intervals = read_lines(&path.join(INTERVALS), &mut dropped)?;
+        let events = read_lines(&path.join(EVENTS), &mut dropped)?;
         let text = keep_whole_lines(&path.join(LATENCIES), &mut dropped)?;
         let latencies = read_latencies(&text)
             .map_err(|error| Failure::Usage(format!("{}: {error}", path.join(LATENCIES).display())))?;
@@ -130,7 +126,7 @@ impl Directory {
         fs::create_dir_all(&failures)
             .map_err(|error| refused("cannot make the folder", &failures, &error))?;
         let last = intervals.last().cloned().unwrap_or(Value::Null);
-        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, dropped }))
+        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, events, dropped }))
     }
 
     /// Adds the record of an interval.
@@ -141,6 +137,20 @@ impl Directory {
         let line = format!("{interval}\n");
         let path = self.path.join(INTERVALS);
         self.intervals.write_all(line.as_bytes()).map_err(|error| refused("cannot write", &path, &error))
+    }
+
+    /// Adds the record of something that plots mark.
+    ///
+    /// # Errors
+    /// Machine: it could not be written whole.
+    pub(crate) fn add_event(&self, event: &Value) -> Result<(), Failure> {
+        let path = self.path.join(EVENTS);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()))
+            .map_err(|error| refused("cannot write", &path, &error))
     }
 
     /// Adds the histograms of an interval: `start` from the beginning of the run, `duration` long.
@@ -186,13 +196,7 @@ impl Directory {
         // Plots mark it.
         let first = failure["text"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
         let event = json!({ "at_s": failure["at_s"], "kind": "failure", "text": first, "is_failure": true });
-        let events = self.path.join(EVENTS);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&events)
-            .and_then(|mut file| file.write_all(format!("{event}\n").as_bytes()))
-            .map_err(|error| refused("cannot write", &events, &error))?;
+        self.add_event(&event)?;
         Ok(path)
     }
 
@@ -245,6 +249,16 @@ fn keep_whole_lines(path: &Path, dropped: &mut Vec<String>) -> Result<String, Fa
     }
     String::from_utf8(bytes[..whole].to_vec())
         .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Reads a file of one JSON value a line.
+fn read_lines(path: &Path, dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
+    let text = keep_whole_lines(path, dropped)?;
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| Failure::Usage(format!("{}, line {number}: {error}", path.display())))
+    };
+    (1..).zip(text.lines()).map(read).collect()
 }
 
 fn read_latencies(text: &str) -> Result<Vec<(WorkloadKind, LatencyBook)>, String> {

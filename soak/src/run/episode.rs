@@ -20,6 +20,7 @@ use sim::workload::{Breach, Load, Party, Workload, WorkloadKind};
 use super::options::Plant;
 use super::roster::Roster;
 use crate::Failure;
+use crate::chaos::{ChaosOptions, Chronicle, Turmoil, shortage};
 use crate::episode_record::{EpisodeRecord, Recordings};
 use crate::machine::Stopwatch;
 use crate::member::{Member, Place, panic_message, panicked, spawn, start};
@@ -44,6 +45,8 @@ pub(super) struct Episode {
     pub(super) backend: Backend,
     pub(super) clock_shift_ns: u64,
     pub(super) roster: Arc<Roster>,
+    /// What is to go wrong on purpose, and who writes down that it did.
+    pub(super) chaos: Option<(ChaosOptions, Arc<Chronicle>)>,
     /// Set when the run is to end at once.
     pub(super) cut: Arc<AtomicBool>,
     /// Set together with `cut` when something owed did not come.
@@ -125,8 +128,15 @@ impl Episode {
             EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max)
         });
         let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
+        let mut turmoil = match (&self.chaos, self.load) {
+            (Some((options, chronicle)), Some(load)) => {
+                let load = Duration::from_nanos(load.duration_ns);
+                Some(Turmoil::new(options, self.seed, load, Arc::clone(chronicle))?)
+            }
+            _ => None,
+        };
         let seen = record.as_ref();
-        let begun = self.begin::<S, W>(plan, nobody, seen, &mut cast);
+        let begun = self.begin::<S, W>(plan, nobody, seen, &mut turmoil, &mut cast);
         let result = match begun.and_then(|()| self.wait(&cast, seen)) {
             Ok(Ended::Judged) => self.judge(plan.as_ref(), cast, seen),
             Ok(Ended::Cut) => {
@@ -149,15 +159,23 @@ impl Episode {
         let whole = is_wrong || stalled || result == Ok(Ended::Judged);
         recordings.keep(self.index.unwrap_or(u64::MAX), record.finish(whole));
         match result {
-            Err(failure) if is_wrong => Err(failure.recorded(&recordings.write())),
+            Err(failure) if is_wrong => Err(failure.recorded(&shortage::with_room(|| recordings.write()))),
             other => other,
         }
     }
 
-    fn place(&self, role: Role, index: usize, config: Config, journal: Option<Journal>) -> Place {
+    fn place(
+        &self,
+        role: Role,
+        index: usize,
+        config: Config,
+        journal: Option<Journal>,
+        turmoil: &Option<Turmoil>,
+    ) -> Place {
         let name = format!("{} with plan {}, {} {index}", self.name(), Seed(self.seed), role.name());
         let gauge = self.roster.enter(self.workload, role, name);
-        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, journal }
+        let exposure = turmoil.as_ref().map(Turmoil::exposure);
+        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, journal, exposure }
     }
 
     fn begin<S, W>(
@@ -165,6 +183,7 @@ impl Episode {
         plan: &Arc<W>,
         nobody: SocketAddr,
         record: Option<&EpisodeRecord>,
+        turmoil: &mut Option<Turmoil>,
         cast: &mut Cast<W>,
     ) -> Result<(), Failure>
     where
@@ -179,12 +198,15 @@ impl Episode {
         for index in (0..plan.services()).rev() {
             let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
             let journal = record.map(|record| record.journal(Role::Service, index, &known));
-            let place = self.place(Role::Service, index, config.clone(), journal);
+            let place = self.place(Role::Service, index, config.clone(), journal, turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.service(index, &known, &limits))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
             addresses[index] = member.address;
             cast.services.insert(0, member);
+            if let Some(turmoil) = turmoil {
+                addresses[index] = turmoil.front(addresses[index])?;
+            }
         }
         for index in 0..plan.producers() {
             let sender = cast.services[plan.fed_by(index)].sender.clone();
@@ -210,13 +232,13 @@ impl Episode {
         for index in 0..plan.clients() {
             let (plan, addresses) = (Arc::clone(plan), addresses.clone());
             let journal = record.map(|record| record.journal(Role::Client, index, &addresses));
-            let place = self.place(Role::Client, index, config.clone(), journal);
+            let place = self.place(Role::Client, index, config.clone(), journal, turmoil);
             let gauge = Arc::clone(&place.gauge);
             let member = start::<S, _>(place, move || plan.client(index, &addresses, nobody))
                 .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
             cast.clients.push(member);
         }
-        Ok(())
+        turmoil.as_mut().map_or(Ok(()), Turmoil::begin)
     }
 
     /// Waits until nobody owes or awaits anything.

@@ -8,6 +8,7 @@ use sim::decision::seed::Seed;
 use sim::workload::WorkloadKind;
 
 use crate::Failure;
+use crate::chaos::{ChaosOptions, Level, STORM_CONNECTIONS_MAX};
 use crate::machine::Stopwatch;
 use crate::poller::Backend;
 
@@ -19,6 +20,7 @@ use crate::poller::Backend;
     open loop: latency from the planned times; records in night/\n  \
     soak run --hours 8 --workload echo,wake,timers,cluster --out night\n  \
     soak run --resume night                                goes on where a run was broken off, with its options\n  \
+    soak run --workload echo --chaos cruel --seconds 60    the same through a proxy that delays, splits, resets ...\n  \
     soak run --workload wake --plans drawn --lanes 8       many short plans, as the simulator draws them\n\n\
     Signals: SIGINT or SIGTERM once stops and sums up, twice leaves at once; SIGUSR1 says how it stands.\n\n\
     Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 something owed did not come (stall), 4 a leak by its slope,\n\
@@ -62,6 +64,12 @@ pub(crate) struct RunArguments {
     /// through the C library libkqueue
     #[arg(long)]
     poller: Option<String>,
+    /// What is to go wrong by real means: on the wire, at the sockets, in the process; `soak chaos` lists the kinds
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    chaos: Option<Level>,
+    /// Only these kinds of it
+    #[arg(long, value_delimiter = ',', value_name = "KIND", requires = "chaos")]
+    chaos_only: Vec<String>,
     /// Where the loops' clocks begin, in nanoseconds: long uptimes without waiting for them; the machine's own if left out.
     /// Places where arithmetic goes wrong: 2147483588000000 (2^31 ms less a minute), 9223372036794775807 (2^63 ns less one)
     #[arg(long)]
@@ -71,7 +79,7 @@ pub(crate) struct RunArguments {
     out: Option<PathBuf>,
     /// Goes on with the run in this folder, with the options it had; --hours, --minutes, --seconds may ask for more
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "seed", "connections", "rate", "lanes",
-        "episode_seconds", "plans", "long", "poller", "clock_start", "interval", "stall_seconds"])]
+        "episode_seconds", "plans", "chaos", "chaos_only", "long", "poller", "clock_start", "interval", "stall_seconds"])]
     resume: Option<PathBuf>,
     /// Between two lines of status, and two records, in seconds
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -134,6 +142,7 @@ pub(crate) struct Options {
     pub(crate) lanes: u32,
     pub(crate) episode: Duration,
     pub(crate) plans: Plans,
+    pub(crate) chaos: Option<ChaosOptions>,
     pub(crate) long: bool,
     pub(crate) backend: Backend,
     pub(crate) clock_start_ns: Option<u64>,
@@ -205,6 +214,16 @@ impl RunArguments {
                 "--connections and --rate are of sustained loads; drawn plans have their own".to_owned(),
             ));
         }
+        let chaos = match self.chaos {
+            None => None,
+            Some(_) if plans == Plans::Drawn => {
+                return Err(Failure::Usage(
+                    "--chaos is of sustained loads: drawn plans are over before anything can go wrong"
+                        .to_owned(),
+                ));
+            }
+            Some(level) => Some(ChaosOptions::new(level, &self.chaos_only).map_err(Failure::Usage)?),
+        };
         let long = match self.long.unwrap_or(LongLived::Auto) {
             LongLived::Auto => duration >= LONG_FROM,
             LongLived::On => true,
@@ -219,6 +238,7 @@ impl RunArguments {
             lanes: self.lanes.unwrap_or(if plans == Plans::Drawn { 8 } else { 1 }),
             episode: Duration::from_secs(self.episode_seconds.unwrap_or(60)),
             plans,
+            chaos,
             long,
             backend: Backend::with_poller(self.poller.as_deref())?,
             clock_start_ns: self.clock_start,
@@ -263,7 +283,11 @@ impl Options {
     pub(crate) fn descriptors(&self) -> u64 {
         let episodes = self.workloads.len() as u64 * u64::from(self.lanes) + u64::from(self.long);
         // A second hop doubles what echo has; ten loops with five descriptors each are the most there are.
-        episodes * (4 * u64::from(self.connections) + 100)
+        let each = 4 * u64::from(self.connections) + 100;
+        // A proxy has two descriptors of its own for each connection.
+        let proxied =
+            if self.chaos.is_some() { 4 * u64::from(self.connections) + STORM_CONNECTIONS_MAX } else { 0 };
+        episodes * (each + proxied)
     }
 
     /// As it is kept in a folder.
@@ -277,6 +301,7 @@ impl Options {
             "lanes": self.lanes,
             "episode_s": self.episode.as_secs(),
             "plans": match self.plans { Plans::Sustained => "sustained", Plans::Drawn => "drawn" },
+            "chaos": self.chaos.as_ref().map(ChaosOptions::to_json),
             "long": self.long,
             "poller": self.backend.poller().name(),
             "clock_start_ns": self.clock_start_ns,
@@ -305,6 +330,10 @@ impl Options {
                 "sustained" => Plans::Sustained,
                 "drawn" => Plans::Drawn,
                 _ => return None,
+            },
+            chaos: match value.get("chaos") {
+                None | Some(serde_json::Value::Null) => None,
+                Some(chaos) => Some(ChaosOptions::from_json(chaos)?),
             },
             long: value.get("long")?.as_bool()?,
             backend: Backend::with_poller(value.get("poller")?.as_str()).ok()?,

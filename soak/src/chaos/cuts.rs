@@ -1,0 +1,112 @@
+//! What the proxy did to connections that excuses a broken stream, and who asks for it.
+//!
+//! A connection is known by the address of the end that connected. Addresses come again, so the time is part of it: a cut
+//! excuses what was begun before it, and nothing that began later.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use reactor::sys::Fd;
+use sim::audit::Witness;
+use sim::recording::Journal;
+use sim::workload::Numbered;
+
+use crate::machine::Stopwatch;
+
+/// The connections that were cut.
+#[derive(Default, Debug)]
+pub(crate) struct Cuts {
+    /// When the last connection from this address was cut.
+    last_ns: Mutex<BTreeMap<SocketAddr, u64>>,
+}
+
+impl Cuts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, u64>> {
+        self.last_ns.lock().expect("nobody panics while it holds a map")
+    }
+
+    /// The connection that was made from `from` is about to be cut.
+    pub(crate) fn cut(&self, from: SocketAddr) {
+        self.lock().insert(from, Stopwatch::now_ns());
+    }
+
+    /// Whether a connection from `from` that began at `begun_ns` was cut.
+    pub(crate) fn excuses(&self, from: SocketAddr, begun_ns: u64) -> bool {
+        self.lock().get(&from).is_some_and(|&cut_ns| cut_ns >= begun_ns)
+    }
+}
+
+/// Where the connections of one loop come from, by descriptor.
+#[derive(Default, Debug)]
+pub(crate) struct Origins {
+    from: Mutex<BTreeMap<i32, (SocketAddr, u64)>>,
+}
+
+impl Origins {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, (SocketAddr, u64)>> {
+        self.from.lock().expect("nobody panics while it holds a map")
+    }
+
+    /// A connection from `from` began at `begun_ns`.
+    pub(crate) fn note(&self, fd: Fd, from: SocketAddr, begun_ns: u64) {
+        self.lock().insert(fd.as_raw(), (from, begun_ns));
+    }
+
+    /// The descriptor was closed.
+    pub(crate) fn forget(&self, fd: Fd) {
+        self.lock().remove(&fd.as_raw());
+    }
+
+    fn of(&self, fd: Fd) -> Option<(SocketAddr, u64)> {
+        self.lock().get(&fd.as_raw()).copied()
+    }
+}
+
+/// Tells a loop which of its connections were cut.
+#[derive(Debug)]
+pub(crate) struct CutWitness {
+    pub(crate) cuts: Arc<Cuts>,
+    pub(crate) origins: Arc<Origins>,
+    /// Where the loop is recorded, if it is.
+    pub(crate) journal: Option<Journal>,
+}
+
+impl Witness for CutWitness {
+    fn excuses(&self, fd: Fd) -> bool {
+        self.origins.of(fd).is_some_and(|(from, begun_ns)| self.cuts.excuses(from, begun_ns))
+    }
+
+    fn unread_bytes(&self, _: Fd) -> u64 {
+        0
+    }
+
+    fn message(&self, message: Numbered) {
+        if let Some(journal) = &self.journal {
+            journal.message(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_excuses_what_began_before_it_and_nothing_that_has_the_same_address_later() {
+        let (cuts, origins) = (Arc::new(Cuts::default()), Arc::new(Origins::default()));
+        let from: SocketAddr = ([127, 0, 0, 1], 4000).into();
+        let (first, second) = (Fd::from_raw(5), Fd::from_raw(6));
+        origins.note(first, from, Stopwatch::now_ns());
+        let witness = CutWitness { cuts: Arc::clone(&cuts), origins: Arc::clone(&origins), journal: None };
+        assert!(!witness.excuses(first), "nothing was cut");
+        cuts.cut(from);
+        assert!(witness.excuses(first));
+        // The port is used again while the first loop has not seen its reset.
+        origins.note(second, from, Stopwatch::now_ns() + 1);
+        assert!(!witness.excuses(second));
+        assert!(witness.excuses(first));
+        origins.forget(first);
+        assert!(!witness.excuses(first), "the descriptor is somebody else's by now");
+    }
+}
