@@ -108,7 +108,7 @@ struct Row {
 }
 
 /// What is soaked in a night. The rates are well below what a small machine does: latency is measured, not overload.
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 10] = [
     Row {
         name: "soak-echo",
         weight: 3,
@@ -138,6 +138,19 @@ const ROWS: [Row; 8] = [
         weight: 1,
         workloads: "echo,timers",
         options: &["--clock-start", "9223372036794775807"],
+    },
+    // Trouble by real means, on the wire and in the process.
+    Row {
+        name: "soak-chaos",
+        weight: 3,
+        workloads: "echo,cluster",
+        options: &["--chaos", "default", "--rate", "2000"],
+    },
+    Row {
+        name: "soak-cruel",
+        weight: 2,
+        workloads: "echo,wake,timers,cluster",
+        options: &["--chaos", "cruel", "--connections", "50"],
     },
     Row { name: "soak-kqueue", weight: 1, workloads: "echo", options: &["--poller", "kqueue"] },
 ];
