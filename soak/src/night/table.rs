@@ -108,7 +108,7 @@ struct Row {
 }
 
 /// What is soaked in a night. The rates are well below what a small machine does: latency is measured, not overload.
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     Row {
         name: "soak-echo",
         weight: 3,
@@ -124,6 +124,13 @@ const ROWS: [Row; 8] = [
         weight: 4,
         workloads: "echo,wake,timers,cluster",
         options: &["--connections", "50"],
+    },
+    // Trouble by real means; few connections, for each storm and each proxy needs descriptors as well.
+    Row {
+        name: "soak-chaos",
+        weight: 4,
+        workloads: "echo,wake,timers,cluster",
+        options: &["--connections", "30", "--chaos", "default"],
     },
     // The short stories that the simulator draws, thousands of them.
     Row {
