@@ -260,7 +260,8 @@ mod tests {
         let gauge = roster.enter(WorkloadKind::Timers, Role::Service, "a service".to_owned());
         let config = Config::default();
         let (role, clock_shift_ns) = (Role::Service, 0);
-        let place = Place { role, config: config.clone(), gauge, clock_shift_ns, journal: None };
+        let place =
+            Place { role, config: config.clone(), gauge, clock_shift_ns, journal: None, exposure: None };
         let Ok(member) = start::<System, _>(place, move || plan.service(0, &[], &config)) else {
             panic!("a loop can be made");
         };
