@@ -108,11 +108,7 @@ struct Row {
 }
 
 /// What is soaked in a night. The rates are well below what a small machine does: latency is measured, not overload.
-<<<<<<< HEAD
 const ROWS: [Row; 10] = [
-=======
-const ROWS: [Row; 10] = [
->>>>>>> main
     Row {
         name: "soak-echo",
         weight: 3,
