@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[test]
-fn a_failing_record_is_kept_before_one_that_passed() {
+fn a_failing_record_is_kept_before_one_that_passed_and_that_they_differ_is_an_alarm() {
     let record = |oracle, trace_hash| RunRecord {
         seed: 1,
         workload: WorkloadKind::Echo,
@@ -129,6 +129,6 @@ fn a_failing_record_is_kept_before_one_that_passed() {
     merge.add(origin.clone(), Entry::Run(3, record(None, 1)));
     let merged = &merge.sweeps[&origin];
     assert_eq!(merged.runs[&3].oracle, Some(Oracle::Liveness));
-    assert!(merged.alarms.is_empty());
-    assert_eq!(merge.exit_code(), Oracle::Liveness.exit_code());
+    assert_eq!(merged.alarms.keys().collect::<Vec<_>>(), [&3]);
+    assert_eq!(merge.exit_code(), Oracle::Determinism.exit_code());
 }
