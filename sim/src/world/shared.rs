@@ -162,7 +162,11 @@ impl SharedWorld {
         }
         loop {
             if let Some(host) = world.restarts.pop_front() {
-                return Step::Restart(host);
+                // Two incidents may ask at one time, and calm weather starts everybody: one process is enough.
+                if world.is_dead(world.newest_process(host.0)) {
+                    return Step::Restart(host);
+                }
+                continue;
             }
             let event = world.events.next_time();
             let runnable = world.next_runnable();
