@@ -44,6 +44,9 @@ use guide::ImportGuide;
 use reading::Reading;
 use timing::Timing;
 
+/// The thread of the loop; the puppets' is the one before.
+const SUBJECT: u32 = 1;
+
 /// Why a recording cannot be imported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ImportError {

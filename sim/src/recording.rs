@@ -40,6 +40,7 @@ use crate::file::shown;
 use crate::frame::Format;
 use crate::run_log::build_name;
 
+pub(crate) use entry::address;
 pub use entry::{Call, End, Entry, epoll_events, kevents};
 pub use file::framed;
 pub use journal::{Budget, Journal, Taken};

@@ -223,8 +223,19 @@ impl Regression {
 
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Regression { broke, back, oracle, workload, kernel, weather, faults, reaches, scenario, story, tape } =
-            self;
+        let Regression {
+            broke,
+            back,
+            oracle,
+            workload,
+            kernel,
+            weather,
+            faults,
+            reaches,
+            scenario,
+            story,
+            tape,
+        } = self;
         writeln!(f, "{HEADER}")?;
         writeln!(f, "broke     {broke}")?;
         writeln!(f, "back      {back}")?;
@@ -312,7 +323,8 @@ impl std::str::FromStr for Regression {
         let tape_at = tape_at.ok_or_else(|| wrong(0, "the line `tape` is missing".to_owned()))?;
         let scenario = match find("scenario").filter(|&place| place < story_at) {
             Some(place) => {
-                let within = lines[place + 1..story_at].iter().map(|line| line.strip_prefix("  ").unwrap_or(line));
+                let within =
+                    lines[place + 1..story_at].iter().map(|line| line.strip_prefix("  ").unwrap_or(line));
                 let text: String = within.map(|line| format!("{line}\n")).collect();
                 Some(Arc::new(text.parse().map_err(|what| wrong(place + 1, what))?))
             }

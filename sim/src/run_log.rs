@@ -168,7 +168,11 @@ impl fmt::Display for RunLog {
         let RunLog { workload, kernel, weather, source, build, .. } = self;
         let (source, build) = (shown(source), shown(build));
         if let Some(scenario) = &self.scenario {
-            return write!(f, "{} of {workload}, imported, from {source}, made by {build}", scenario.subject());
+            return write!(
+                f,
+                "{} of {workload}, imported, from {source}, made by {build}",
+                scenario.subject()
+            );
         }
         write!(f, "{workload} on {kernel} in {weather} weather, from {source}, made by {build}")
     }

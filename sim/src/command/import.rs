@@ -56,7 +56,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     file::keep(&out, &made.log.to_bytes()).map_err(|error| Trouble::cannot_write(&out, &error))?;
     let told = Told { what, recorded: &recorded, made: &made, out: &out };
     let mut to = BufWriter::new(io::stdout().lock());
-    if arguments.json { told.json(&mut to)? } else { told.text(&mut to)? }
+    if arguments.json {
+        told.json(&mut to)?
+    } else {
+        told.text(&mut to)?
+    }
     to.flush()?;
     Ok(told.exit_code())
 }
@@ -106,11 +110,17 @@ impl Told<'_> {
             writeln!(out, "... and {} more", drifts - first_drifts.len() as u64)?;
         }
         if let Some(parting) = parting {
-            writeln!(out, "PARTED: the loop asked something else here, and nothing was compared after it; {parting}")?;
+            writeln!(
+                out,
+                "PARTED: the loop asked something else here, and nothing was compared after it; {parting}"
+            )?;
         }
         let log = self.loop_log();
         if log.is_some_and(|log| log.cut) {
-            writeln!(out, "the recording was cut at its bound in bytes: what came after it is not in the run")?;
+            writeln!(
+                out,
+                "the recording was cut at its bound in bytes: what came after it is not in the run"
+            )?;
         }
         match recorded.failure() {
             Some(failure) => writeln!(out, "recorded   FAILED {failure}")?,

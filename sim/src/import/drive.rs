@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::{Config, Turn};
 
+use super::SUBJECT;
 use super::puppets::{PuppetActor, Puppets};
 use super::scenario::Scenario;
 use crate::decision::{Decisions, Ratio};
@@ -71,8 +71,7 @@ impl PlanUse for Ensemble<'_> {
 }
 
 fn world_of(scenario: &Scenario, options: &RunOptions, decisions: Decisions) -> SharedWorld {
-    let mut swarm = Swarm::calm(Latency::constant(0))
-        .with(FaultKind::InterruptedWaits, Ratio::new(1, 2));
+    let mut swarm = Swarm::calm(Latency::constant(0)).with(FaultKind::InterruptedWaits, Ratio::new(1, 2));
     swarm.wake = Latency { min_ns: 0, max_ns: WAKE_NS_MAX };
     swarm.clock_origin_ns = scenario.origin_ns;
     let world = WorldOptions {
@@ -83,7 +82,7 @@ fn world_of(scenario: &Scenario, options: &RunOptions, decisions: Decisions) -> 
         obligations: options.obligations,
         lapse: options.lapse,
         collect_trace: options.collect_trace,
-        imposed: Some(Imposed { thread: 0, call_ns: scenario.call_ns }),
+        imposed: Some(Imposed { thread: SUBJECT, call_ns: scenario.call_ns }),
         ..WorldOptions::default()
     };
     SharedWorld::new(world, decisions)
@@ -96,7 +95,7 @@ fn run_party<P: Party>(
     party: &dyn Fn() -> P,
 ) -> Outcome {
     let world = world_of(scenario, options, decisions);
-    let mut drive = Drive { scenario, options, world, single: None, calm: false };
+    let mut drive = Drive { scenario, options, world, single: None };
     let caught = panics::catch(|| drive.run(party));
     drive.finish(caught)
 }
@@ -106,7 +105,6 @@ struct Drive<'a, P: Party> {
     options: &'a RunOptions,
     world: SharedWorld,
     single: Option<Single<P>>,
-    calm: bool,
 }
 
 impl<P: Party> Drive<'_, P> {
@@ -122,12 +120,11 @@ impl<P: Party> Drive<'_, P> {
         let given = &self.scenario.config;
         let room = given.mailbox_messages_max.max(self.scenario.messages.len() + 1);
         let config = Config { mailbox_messages_max: room, ..given.clone() };
-        self.single = Some(Single::open(&world, process, &config, self.scenario.role, party)?);
-        let address: SocketAddr = self.single().address();
-        let sender = self.single().sender();
         let calls = world.add_thread_to(world.add_process(host));
         world.finish_thread(calls.thread());
-        let puppets = Puppets::new(Arc::clone(self.scenario), calls, sender, address);
+        let mut puppets = Puppets::new(Arc::clone(self.scenario), calls)?;
+        self.single = Some(Single::open(&world, process, &config, self.scenario.role, party)?);
+        puppets.begin(self.single().sender(), self.single().address());
         let origin_ns = self.scenario.origin_ns;
         let first_ns = puppets.first_ns();
         let puppets = Rc::new(RefCell::new(puppets));
@@ -151,7 +148,10 @@ impl<P: Party> Drive<'_, P> {
                 self.single().stop(within);
             }
             if world.steps() > CALLS_MAX {
-                return Err(Breach::new("liveness", format!("the loop does not end within {CALLS_MAX} calls")));
+                return Err(Breach::new(
+                    "liveness",
+                    format!("the loop does not end within {CALLS_MAX} calls"),
+                ));
             }
             match world.step(limit) {
                 Step::Run(_) => {
@@ -162,26 +162,24 @@ impl<P: Party> Drive<'_, P> {
                     }
                 }
                 Step::Actor(_) | Step::Restart(_) => {}
-                Step::Idle | Step::LimitReached if !self.calm => {
-                    self.calm = true;
-                    limit = world.now().saturating_add_ns(CALM_NS);
-                    puppets.borrow_mut().wind_up(world.now().as_ns() - self.scenario.origin_ns);
-                }
                 Step::Idle | Step::LimitReached => {
                     self.kernel_breach()?;
-                    puppets.borrow_mut().read_all();
+                    let now = world.now();
+                    let goes_on = puppets.borrow_mut().wind_up(now.as_ns() - self.scenario.origin_ns);
                     peer_breach(puppets)?;
-                    let waiting = puppets.borrow().waiting();
-                    if waiting > 0 {
-                        let details =
-                            format!("{waiting} peers have ended their streams, and the loop sleeps without ending its own");
-                        return Err(Breach::new("liveness", details));
+                    if goes_on {
+                        limit = now.saturating_add_ns(CALM_NS);
+                        continue;
                     }
+                    self.check_all_is_done(puppets)?;
                     if told_to_stop {
-                        return Err(Breach::new("liveness", "the loop was told to stop, and sleeps".to_owned()));
+                        return Err(Breach::new(
+                            "liveness",
+                            "the loop was told to stop, and sleeps".to_owned(),
+                        ));
                     }
                     told_to_stop = true;
-                    limit = world.now().saturating_add_ns(CALM_NS);
+                    limit = now.saturating_add_ns(CALM_NS);
                     self.single().stop(STOP_WITHIN);
                     self.single().sender().notify();
                 }
@@ -190,11 +188,27 @@ impl<P: Party> Drive<'_, P> {
         Ok(())
     }
 
+    /// Nobody does anything any more: whether anything that was owed has not come.
+    fn check_all_is_done(&mut self, puppets: &Rc<RefCell<Puppets>>) -> Result<(), Breach> {
+        let waiting = puppets.borrow().waiting();
+        if waiting > 0 {
+            let details = format!(
+                "{waiting} peers have ended their streams, and the loop sleeps without ending its own"
+            );
+            return Err(Breach::new("liveness", details));
+        }
+        // Others may wait for what their peers did not do in the recording.
+        let owes = self.scenario.owes_by_itself();
+        let party = self.single().party();
+        if owes && !party.is_finished() { Err(party.missing()) } else { Ok(()) }
+    }
+
     /// The loop has stopped.
     fn end(&mut self, puppets: &Rc<RefCell<Puppets>>) -> Result<(), Breach> {
         puppets.borrow_mut().read_all();
         peer_breach(puppets)?;
-        let left = self.single.as_ref().map(|single| single.open_descriptors(&self.world)).unwrap_or_default();
+        let left =
+            self.single.as_ref().map(|single| single.open_descriptors(&self.world)).unwrap_or_default();
         if left.is_empty() {
             return Ok(());
         }
@@ -248,7 +262,7 @@ impl<P: Party> Drive<'_, P> {
             trace: world.take_trace(),
             choices: world.take_choices(),
             counters: self.single.as_ref().map(Single::counters).unwrap_or_default(),
-            cast: if collects { vec![subject.to_owned(), "the peers".to_owned()] } else { Vec::new() },
+            cast: if collects { vec!["the peers".to_owned(), subject.to_owned()] } else { Vec::new() },
             oversleepers: if collects { world.sleepers() } else { Vec::new() },
         };
         if outcome.failure.is_some() {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use reactor::sys::{EpollEvent, Errno};
 use reactor::time::Instant;
 
+use super::SUBJECT;
 use super::act::decisions_of;
 use super::reading::Reading;
 use super::timing::Timing;
@@ -64,7 +65,7 @@ impl Comparison {
 
     /// The calls that came again, in hundredths of a percent of all, rounded down.
     pub fn same_per_10_000(&self) -> u64 {
-        if self.calls == 0 { 10_000 } else { self.same.saturating_mul(10_000) / self.calls }
+        self.same.saturating_mul(10_000).checked_div(self.calls).unwrap_or(10_000)
     }
 
     fn drift(&mut self, entry: u64, recorded: String, simulated: String) {
@@ -109,7 +110,8 @@ impl ImportGuide {
     ) -> ImportGuide {
         let Reading { peers, errands, rooms, .. } = reading;
         let known = |acts: &[_]| Known { values: decisions_of(acts, timing.origin_ns), next: 0 };
-        let lanes = [known(&errands)].into_iter().chain(peers.iter().map(|peer| known(&peer.acts))).collect();
+        let peers = peers.iter().filter(|peer| !peer.failed).map(|peer| known(&peer.acts));
+        let lanes = [known(&errands)].into_iter().chain(peers).collect();
         let calls = log.entries().filter(|entry| matches!(entry, Entry::Call(_))).count();
         comparison.borrow_mut().calls = calls as u64;
         ImportGuide {
@@ -149,7 +151,9 @@ impl ImportGuide {
     fn next_reading(&self) -> Option<u64> {
         let (_, mut at) = self.next_call()?;
         match self.log.next(&mut at)? {
-            Entry::Call(Call { kind: CallKind::ClockGettime, outcome: Outcome::Value(now_ns), .. }) => Some(now_ns),
+            Entry::Call(Call { kind: CallKind::ClockGettime, outcome: Outcome::Value(now_ns), .. }) => {
+                Some(now_ns)
+            }
             _ => None,
         }
     }
@@ -175,7 +179,9 @@ impl ImportGuide {
         }
         if site == ROOM {
             return match (kind, outcome) {
-                (CallKind::Send | CallKind::Sendmsg, Outcome::Value(count)) if count < arguments[0] => count + 1,
+                (CallKind::Send | CallKind::Sendmsg, Outcome::Value(count)) if count < arguments[0] => {
+                    count + 1
+                }
                 (CallKind::Send | CallKind::Sendmsg, Outcome::Error(Errno::EAGAIN)) => 1,
                 _ => 0,
             };
@@ -227,7 +233,11 @@ impl ImportGuide {
     fn gives_the_same(&self, call: &Call<'_>, record: &CallRecord) -> bool {
         match (call.kind, call.outcome, record.outcome) {
             (
-                CallKind::Socket | CallKind::Accept4 | CallKind::EpollCreate1 | CallKind::Eventfd | CallKind::Getsockname,
+                CallKind::Socket
+                | CallKind::Accept4
+                | CallKind::EpollCreate1
+                | CallKind::Eventfd
+                | CallKind::Getsockname,
                 Outcome::Value(_),
                 Outcome::Value(_),
             ) => true,
@@ -271,7 +281,7 @@ impl Guide for ImportGuide {
     }
 
     fn called(&mut self, record: &CallRecord) {
-        if record.thread.0 != 0 {
+        if record.thread.0 != SUBJECT {
             return;
         }
         if record.call != CallKind::EpollWait || !matches!(record.outcome, Outcome::Value(1..)) {

@@ -9,6 +9,7 @@ use super::bytes::PeerBytes;
 use crate::kernel::syscalls::SimSyscalls;
 use crate::kernel::{NONE, Object};
 use crate::workload::Breach;
+use crate::workload::content::{Content, HEADER_BYTES};
 
 /// What a peer reads at once.
 const READ_BYTES: usize = 64 << 10;
@@ -32,6 +33,8 @@ pub(super) struct Peer {
     standing: Standing,
     sent: u64,
     received: u64,
+    /// The first bytes that came.
+    header: Vec<u8>,
     /// The loop has ended its stream.
     ended: bool,
     /// Either side has reset the connection.
@@ -40,7 +43,42 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new() -> Peer {
-        Peer { standing: Standing::Absent, sent: 0, received: 0, ended: false, broken: false }
+        let header = Vec::new();
+        Peer { standing: Standing::Absent, sent: 0, received: 0, header, ended: false, broken: false }
+    }
+
+    /// Whether there is no connection to it yet.
+    pub(super) fn is_absent(&self) -> bool {
+        self.standing == Standing::Absent
+    }
+
+    /// The loop has connected to it.
+    pub(super) fn meet(&mut self, fd: Fd) {
+        self.standing = Standing::Open(fd);
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> (u64, u64, bool, bool) {
+        (self.sent, self.received, self.ended, self.is_over())
+    }
+
+    /// Whether an echo can do this already: it has what it is to send, and ends its stream after the other side's.
+    pub(super) fn can_echo(&self, deed: Deed, amount: u64) -> bool {
+        match deed {
+            _ if self.broken => true,
+            Deed::Send => self.received - self.sent >= amount,
+            Deed::Finish => self.ended,
+            _ => true,
+        }
+    }
+
+    /// What an echo has to send: what it has got. Streams say in their first bytes what the others are.
+    pub(super) fn echo(&self) -> PeerBytes {
+        let header = self.header.first_chunk::<{ HEADER_BYTES as usize }>().and_then(Content::from_header);
+        match header {
+            Some(content) => PeerBytes::Stream(content, self.received.min(content.length)),
+            None => PeerBytes::Whole(self.header.clone()),
+        }
     }
 
     fn fd(&self) -> Option<Fd> {
@@ -59,12 +97,16 @@ impl Peer {
     pub(super) fn act(
         &mut self,
         sys: &mut SimSyscalls,
-        address: SocketAddr,
+        to: Option<SocketAddr>,
         bytes: &PeerBytes,
         (deed, amount): (Deed, u64),
     ) {
         match (deed, self.standing) {
-            (Deed::Connect, Standing::Absent) => self.connect(sys, address),
+            (Deed::Connect, Standing::Absent) => {
+                if let Some(to) = to {
+                    self.connect(sys, to);
+                }
+            }
             (Deed::Send, Standing::Open(fd)) => {
                 let end = self.sent.saturating_add(amount);
                 self.send_up_to(sys, fd, bytes, end);
@@ -75,8 +117,7 @@ impl Peer {
                 self.standing = Standing::Finished(fd);
             }
             (Deed::Reset, Standing::Open(fd) | Standing::Finished(fd)) => {
-                let _ = sys.setsockopt(fd, SocketOption::ResetOnClose(true));
-                let _ = sys.close(fd);
+                reset(sys, fd);
                 self.broken = true;
                 self.standing = Standing::Gone;
             }
@@ -131,6 +172,8 @@ impl Peer {
             match sys.recv(fd, &mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
+                    let missing = (HEADER_BYTES as usize).saturating_sub(self.header.len());
+                    self.header.extend_from_slice(&buffer[..count.min(missing)]);
                     if echoes {
                         self.compare(&buffer[..count], bytes)?;
                     }
@@ -175,6 +218,24 @@ fn ends(sys: &SimSyscalls, fd: Fd) -> Option<(u32, u32)> {
     let socket = &world.sockets[id];
     let other = world.connections.get(socket.connection)?.sockets[socket.incoming()];
     Some((id, other))
+}
+
+/// How many connections a listener has to give.
+pub(super) fn queued(sys: &SimSyscalls, fd: Fd) -> usize {
+    let world = sys.world().borrow();
+    let process = world.threads[sys.thread().0 as usize].process;
+    match world.processes[process as usize].get(fd) {
+        Some(Object::Socket(id)) => {
+            world.sockets[id].listener.as_ref().map_or(0, |listener| listener.queue.len())
+        }
+        _ => 0,
+    }
+}
+
+/// Gives a connection up.
+pub(super) fn reset(sys: &mut SimSyscalls, fd: Fd) {
+    let _ = sys.setsockopt(fd, SocketOption::ResetOnClose(true));
+    let _ = sys.close(fd);
 }
 
 fn nudge_other_end(sys: &SimSyscalls, fd: Fd) {

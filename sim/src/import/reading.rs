@@ -4,13 +4,14 @@
 //! What does not follow is left as late as it can be: each arrival is taken to have ended the wait that first reported it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use reactor::Token;
 use reactor::sys::{EpollMask, Errno};
 
 use super::act::{Act, Deed};
 use super::timing::Timing;
-use crate::recording::{Call, Entry, LoopLog, epoll_events};
+use crate::recording::{Call, Entry, LoopLog, address, epoll_events};
 use crate::trace::{CallKind, Outcome};
 use crate::workload::Numbered;
 
@@ -22,6 +23,12 @@ const SLEPT_NS: u64 = 1_000_000;
 pub(crate) struct PeerReading {
     pub(crate) acts: Vec<Act>,
     pub(crate) bytes: Vec<u8>,
+    /// Where the loop reached it; `None` for one that reached the loop.
+    pub(crate) address: Option<SocketAddr>,
+    /// The loop's attempt to reach it failed.
+    pub(crate) failed: bool,
+    /// It ended its stream before the loop did.
+    pub(crate) ended_first: bool,
 }
 
 /// See the module.
@@ -49,6 +56,10 @@ struct Source {
     open: Option<usize>,
     ended_ns: Option<u64>,
     reset: bool,
+    /// The loop has ended its own stream.
+    shut: bool,
+    /// The attempt to connect has not been reported on yet.
+    connecting: bool,
     /// Registered and not reported yet: the first report needs no cause.
     fresh: bool,
     /// The send that took less than it was given, if no room was reported since.
@@ -128,6 +139,8 @@ impl Reader<'_> {
                     self.tokens.insert(arguments[1], target);
                 }
             }
+            CallKind::Connect => self.connected(fd, outcome, address(call.asked)),
+            CallKind::Shutdown => self.sources.entry(fd).or_default().shut = true,
             CallKind::EpollWait => self.waited(call),
             CallKind::Recv => self.received(fd, arguments[0], outcome, given),
             CallKind::Send | CallKind::Sendmsg => self.sent(fd, arguments[0], outcome),
@@ -179,6 +192,17 @@ impl Reader<'_> {
         self.sources.insert(fd, Source { peer: Some(peer), ..Source::default() });
     }
 
+    /// The loop begins to connect.
+    fn connected(&mut self, fd: i32, outcome: Outcome, to: Option<SocketAddr>) {
+        let under_way = matches!(outcome, Outcome::Value(_) | Outcome::Error(Errno::EINPROGRESS));
+        if !under_way || to.is_none() {
+            return;
+        }
+        let peer = self.reading.peers.len();
+        self.reading.peers.push(PeerReading { address: to, ..PeerReading::default() });
+        self.sources.insert(fd, Source { peer: Some(peer), connecting: true, ..Source::default() });
+    }
+
     fn received(&mut self, fd: i32, asked: u64, outcome: Outcome, given: &[u8]) {
         let late_ns = self.timing.before(self.calls);
         let Some(source) = self.sources.get_mut(&fd) else { return };
@@ -188,6 +212,7 @@ impl Reader<'_> {
                 if source.ended_ns.is_none() {
                     source.ended_ns = Some(late_ns);
                     self.ready = true;
+                    self.reading.peers[peer].ended_first |= !source.shut;
                     self.act(peer, late_ns, Deed::Finish, 0);
                 }
             }
@@ -275,6 +300,11 @@ impl Reader<'_> {
             return;
         }
         let Some(peer) = source.peer else { return };
+        if std::mem::take(&mut source.connecting) && bits.contains(EpollMask::ERR) {
+            source.reset = true;
+            self.reading.peers[peer].failed = true;
+            return;
+        }
         let fresh = std::mem::take(&mut source.fresh);
         let mut explained = fresh;
         if bits.contains(EpollMask::OUT)
@@ -294,6 +324,7 @@ impl Reader<'_> {
         }
         if ends {
             source.ended_ns = Some(at_ns);
+            self.reading.peers[peer].ended_first |= !source.shut;
             self.act(peer, at_ns, Deed::Finish, 0);
         } else if !explained {
             self.act(peer, at_ns, Deed::Nudge, 0);

@@ -8,7 +8,7 @@ use reactor::Config;
 
 use super::act::Act;
 use super::bytes::PeerBytes;
-use super::reading::Reading;
+use super::reading::{PeerReading, Reading};
 use super::timing::Timing;
 use crate::frame::{line, lines, named};
 use crate::kernel::Kernel;
@@ -21,6 +21,10 @@ use crate::workload::{Numbered, Workload, WorkloadKind};
 pub(crate) struct PeerPart {
     /// How many acts it has.
     pub(crate) acts: u32,
+    /// Where the loop reaches it; `None` for one that reaches the loop.
+    pub(crate) address: Option<SocketAddr>,
+    /// It sends back what it gets, and not what it has to send.
+    pub(crate) echoes: bool,
     /// All that it has to send.
     pub(crate) bytes: PeerBytes,
 }
@@ -71,13 +75,16 @@ impl PlanUse for HasParty {
 }
 
 impl Scenario {
-    pub(super) fn of(
-        recording: &Recording,
-        log: &LoopLog,
-        timing: &Timing,
-        reading: &Reading,
-    ) -> Scenario {
+    pub(super) fn of(recording: &Recording, log: &LoopLog, timing: &Timing, reading: &Reading) -> Scenario {
         let acts = |acts: &[Act]| u32::try_from(acts.len()).unwrap_or(u32::MAX);
+        let is_echo = recording.plan.workload == WorkloadKind::Echo;
+        let part = |peer: &PeerReading| {
+            let bytes = PeerBytes::of(&peer.bytes);
+            // Nothing else is an echo: what an echo is not sends what was recorded, right or wrong.
+            let plain = peer.bytes.is_empty() || matches!(bytes, PeerBytes::Stream(..));
+            let echoes = is_echo && peer.address.is_some() && plain && !peer.ended_first;
+            PeerPart { acts: acts(&peer.acts), address: peer.address, echoes, bytes }
+        };
         Scenario {
             plan: recording.plan,
             role: log.role,
@@ -87,11 +94,7 @@ impl Scenario {
             config: recording.config.clone(),
             origin_ns: timing.origin_ns,
             call_ns: timing.call_ns,
-            peers: reading
-                .peers
-                .iter()
-                .map(|peer| PeerPart { acts: acts(&peer.acts), bytes: PeerBytes::of(&peer.bytes) })
-                .collect(),
+            peers: reading.peers.iter().filter(|peer| !peer.failed).map(part).collect(),
             errands: acts(&reading.errands),
             messages: reading.messages.clone(),
         }
@@ -119,6 +122,13 @@ impl Scenario {
         self.plan.draw(part).unwrap_or(false)
     }
 
+    /// Whether what the party waits for is owed by the loop and the machine, and not by what peers choose to do.
+    pub(crate) fn owes_by_itself(&self) -> bool {
+        let timers = self.plan.workload == WorkloadKind::Timers && self.role == Role::Service;
+        let all_echo = self.peers.iter().all(|peer| peer.echoes);
+        timers || self.plan.workload == WorkloadKind::Echo && self.role == Role::Client && all_echo
+    }
+
     /// Whether whatever the loop is sent must come back from it.
     pub(crate) fn echoes(&self) -> bool {
         self.plan.workload == WorkloadKind::Echo
@@ -138,12 +148,26 @@ impl Eq for Scenario {}
 /// Lines `name value`, then a line for each peer.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scenario { plan, role, index, addresses, nobody, config, origin_ns, call_ns, peers, errands, messages } =
-            self;
+        let Scenario {
+            plan,
+            role,
+            index,
+            addresses,
+            nobody,
+            config,
+            origin_ns,
+            call_ns,
+            peers,
+            errands,
+            messages,
+        } = self;
         let header = Recording::new(*plan, *nobody, config).header();
         // Who made it is said elsewhere, and another build makes the same run.
-        let mut text: String =
-            header.lines().filter(|line| !line.starts_with("build ")).map(|line| format!("{line}\n")).collect();
+        let mut text: String = header
+            .lines()
+            .filter(|line| !line.starts_with("build "))
+            .map(|line| format!("{line}\n"))
+            .collect();
         line(&mut text, "role", role.name());
         line(&mut text, "index", &index.to_string());
         let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
@@ -155,7 +179,15 @@ impl fmt::Display for Scenario {
             line(&mut text, "messages", &series_of(messages).join(" "));
         }
         f.write_str(&text)?;
-        peers.iter().try_for_each(|PeerPart { acts, bytes }| writeln!(f, "{PEER}{acts} {bytes}"))
+        for PeerPart { acts, address, echoes, bytes } in peers {
+            let how = match address {
+                None => "comes".to_owned(),
+                Some(address) if *echoes => format!("echoes-at {address}"),
+                Some(address) => format!("listens-at {address}"),
+            };
+            writeln!(f, "{PEER}{acts} {how} {bytes}")?;
+        }
+        Ok(())
     }
 }
 
@@ -193,15 +225,26 @@ fn messages_of(text: &str) -> Option<Vec<Numbered>> {
 }
 
 fn peer_of(text: &str) -> Option<PeerPart> {
-    let (acts, bytes) = text.split_once(' ')?;
-    Some(PeerPart { acts: acts.parse().ok()?, bytes: PeerBytes::parse(bytes)? })
+    let (acts, rest) = text.split_once(' ')?;
+    let (how, rest) = rest.split_once(' ')?;
+    let (address, rest) = match how {
+        "comes" => (None, rest),
+        "echoes-at" | "listens-at" => {
+            let (address, rest) = rest.split_once(' ')?;
+            (Some(address.parse().ok().filter(SocketAddr::is_ipv4)?), rest)
+        }
+        _ => return None,
+    };
+    let (acts, echoes, bytes) = (acts.parse().ok()?, how == "echoes-at", PeerBytes::parse(rest)?);
+    Some(PeerPart { acts, address, echoes, bytes })
 }
 
 impl FromStr for Scenario {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Scenario, String> {
-        let peers_at = if text.starts_with(PEER) { 0 } else { text.find("\npeer ").map_or(text.len(), |at| at + 1) };
+        let peers_at =
+            if text.starts_with(PEER) { 0 } else { text.find("\npeer ").map_or(text.len(), |at| at + 1) };
         let (head, rest) = text.split_at(peers_at);
         let peers = rest.lines().map(|line| line.strip_prefix(PEER).and_then(peer_of));
         let peers: Vec<PeerPart> = peers.collect::<Option<_>>().ok_or("a peer of it cannot be read")?;

@@ -72,8 +72,7 @@ impl World {
         if self.options.imposed.is_none_or(|imposed| imposed.thread != thread) {
             return None;
         }
-        let which =
-            self.decisions.draw(Domain::Descriptors, CREATION, thread, CREATION_ERRORS.len() as u64);
+        let which = self.decisions.draw(Domain::Descriptors, CREATION, thread, CREATION_ERRORS.len() as u64);
         CREATION_ERRORS[which as usize]
     }
 
