@@ -178,6 +178,9 @@ pub(crate) trait Guide: fmt::Debug {
     /// A call has ended.
     fn called(&mut self, record: &CallRecord);
 
+    /// What a wait has found, in the order in which it found it, before a decision about the order.
+    fn found(&mut self, events: &[EpollEvent]);
+
     /// What a wait reports, before its call ends.
     fn reported(&mut self, events: &[EpollEvent]);
 }

@@ -71,7 +71,9 @@ impl PlanUse for Ensemble<'_> {
 }
 
 fn world_of(scenario: &Scenario, options: &RunOptions, decisions: Decisions) -> SharedWorld {
-    let mut swarm = Swarm::calm(Latency::constant(0)).with(FaultKind::InterruptedWaits, Ratio::new(1, 2));
+    let mut swarm = Swarm::calm(Latency::constant(0))
+        .with(FaultKind::InterruptedWaits, Ratio::new(1, 2))
+        .with(FaultKind::ReorderedBatches, Ratio::new(1, 2));
     swarm.wake = Latency { min_ns: 0, max_ns: WAKE_NS_MAX };
     swarm.clock_origin_ns = scenario.origin_ns;
     let world = WorldOptions {

@@ -1,7 +1,7 @@
 //! Follows an imported loop call by call: answers the decisions of its run so that it is given what was recorded, and compares.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
@@ -94,6 +94,8 @@ pub(super) struct ImportGuide {
     now_ns: u64,
     lanes: Vec<Known>,
     rooms: BTreeMap<u64, u64>,
+    /// How the batch of the wait is put into its order: what is swapped, from its end on.
+    swaps: VecDeque<u64>,
     /// What the simulated wait reports.
     reported: Vec<EpollEvent>,
     /// Descriptors of the recording, by what they are now.
@@ -122,6 +124,7 @@ impl ImportGuide {
             now_ns: timing.origin_ns,
             lanes,
             rooms,
+            swaps: VecDeque::new(),
             reported: Vec::new(),
             descriptors: BTreeMap::new(),
             comparison,
@@ -198,6 +201,8 @@ impl ImportGuide {
                 let returned_ns = self.next_reading().map(|then_ns| then_ns.saturating_sub(self.call_ns));
                 returned_ns.map_or(0, |then_ns| then_ns.saturating_sub(self.now_ns))
             }
+            name if name == FaultKind::ReorderedBatches.name() => u64::from(!self.swaps.is_empty()),
+            "place in the batch" => self.swaps.pop_front().unwrap_or(0),
             name if name == FaultKind::InterruptedWaits.name() => u64::from(is_interrupted),
             "when the signal comes" => {
                 let returned_ns = self.next_reading().map(|then_ns| then_ns.saturating_sub(self.call_ns));
@@ -273,6 +278,28 @@ impl Guide for ImportGuide {
 
     fn tell_time(&mut self, now: Instant) {
         self.now_ns = now.as_ns();
+    }
+
+    fn found(&mut self, events: &[EpollEvent]) {
+        self.swaps.clear();
+        let recorded: Vec<u64> = match self.next_call() {
+            Some((call, _)) if call.kind == CallKind::EpollWait => {
+                epoll_events(call.given).map(|event| event.data).collect()
+            }
+            _ => return,
+        };
+        let mut found: Vec<u64> = events.iter().map(|event| event.data).collect();
+        if recorded.len() != found.len() || recorded == found {
+            return;
+        }
+        for last in (1..found.len()).rev() {
+            let Some(place) = found[..=last].iter().position(|&data| data == recorded[last]) else {
+                // Another batch: no order makes it the recorded one.
+                return self.swaps.clear();
+            };
+            self.swaps.push_back((last - place) as u64);
+            found.swap(last, place);
+        }
     }
 
     fn reported(&mut self, events: &[EpollEvent]) {

@@ -10,6 +10,7 @@ use reactor::Token;
 use reactor::sys::{EpollMask, Errno};
 
 use super::act::{Act, Deed};
+use super::bytes::PeerBytes;
 use super::timing::Timing;
 use crate::recording::{Call, Entry, LoopLog, address, epoll_events};
 use crate::trace::{CallKind, Outcome};
@@ -105,6 +106,9 @@ impl Reading {
                 Entry::End(_) => {}
             }
         }
+        for source in std::mem::take(&mut reader.sources).into_values() {
+            reader.forsaken(&source);
+        }
         let mut reading = reader.reading;
         for peer in &mut reading.peers {
             // What is read later may have come before an end that was reported at once.
@@ -145,10 +149,11 @@ impl Reader<'_> {
             CallKind::Recv => self.received(fd, arguments[0], outcome, given),
             CallKind::Send | CallKind::Sendmsg => self.sent(fd, arguments[0], outcome),
             CallKind::Close => {
-                if let Some(source) = self.sources.remove(&fd)
-                    && let Some(token) = source.token
-                {
-                    self.tokens.remove(&token);
+                if let Some(source) = self.sources.remove(&fd) {
+                    if let Some(token) = source.token {
+                        self.tokens.remove(&token);
+                    }
+                    self.forsaken(&source);
                 }
             }
             _ => {}
@@ -217,11 +222,21 @@ impl Reader<'_> {
                 }
             }
             Outcome::Value(count) => {
-                let reported_ns = source.reports.pop();
-                source.reports.clear();
-                let ended_ns = source.ended_ns.unwrap_or(u64::MAX);
-                let place = match (reported_ns, source.open) {
-                    (Some(at_ns), _) => self.act(peer, at_ns.min(ended_ns), Deed::Send, count),
+                let mut reports = std::mem::take(&mut source.reports);
+                let last_ns = reports.pop();
+                let (open, ended_ns) = (source.open, source.ended_ns.unwrap_or(u64::MAX));
+                // Each report had a cause: at least one byte that had come then, the rest with the last.
+                let mut left = count;
+                for at_ns in reports {
+                    if left > 1 {
+                        left -= 1;
+                        self.act(peer, at_ns, Deed::Send, 1);
+                    } else {
+                        self.act(peer, at_ns, Deed::Nudge, 0);
+                    }
+                }
+                let place = match (last_ns, open) {
+                    (Some(at_ns), _) => self.act(peer, at_ns.min(ended_ns), Deed::Send, left),
                     (None, Some(place)) => {
                         self.reading.peers[peer].acts[place].amount += count;
                         place
@@ -238,10 +253,30 @@ impl Reader<'_> {
             }
             Outcome::Error(Errno::EAGAIN) => {
                 source.open = None;
-                source.reports.clear();
+                let reports = std::mem::take(&mut source.reports);
+                for at_ns in reports {
+                    self.act(peer, at_ns, Deed::Nudge, 0);
+                }
             }
             Outcome::Error(Errno::EINTR) => {}
             Outcome::Error(_) => self.broken(fd, late_ns),
+        }
+    }
+
+    /// Nobody reads what was reported of this source: a byte of it for each report, of which nothing else is known.
+    fn forsaken(&mut self, source: &Source) {
+        let Some(peer) = source.peer else { return };
+        // What was reported with the end may be nothing else.
+        for &at_ns in source.reports.iter().filter(|&&at_ns| Some(at_ns) != source.ended_ns) {
+            self.act(peer, at_ns, Deed::Send, 1);
+            let bytes = &mut self.reading.peers[peer].bytes;
+            let next = bytes.len() as u64;
+            match PeerBytes::of(bytes) {
+                PeerBytes::Stream(content, _) if next < content.length => {
+                    content.append(next, next + 1, bytes)
+                }
+                _ => bytes.push(0),
+            }
         }
     }
 
@@ -317,8 +352,8 @@ impl Reader<'_> {
             return self.broken(fd, at_ns);
         }
         let ends = bits.contains(EpollMask::RDHUP) && source.ended_ns.is_none() && !source.reset;
-        // What nobody has read yet, and the end, are reported again whatever comes.
-        if bits.contains(EpollMask::IN) && source.ended_ns.is_none() && source.reports.is_empty() {
+        // The end is reported again whatever comes.
+        if bits.contains(EpollMask::IN) && source.ended_ns.is_none() {
             source.reports.push(at_ns);
             explained = true;
         }
