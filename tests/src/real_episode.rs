@@ -333,7 +333,7 @@ impl Driver {
         role: Role,
         audited: &mut Audited<P>,
     ) -> (End, bool) {
-        let mut member = Member::open(sys, config, role, audited).expect("a loop");
+        let mut member = Member::open(sys, config, role, None, audited).expect("a loop");
         self.ready.send((member.sender(), member.address())).expect("somebody waits for it");
         member.begin();
         let mut turn = Ok(Turn::Ran);
