@@ -21,6 +21,7 @@ use crate::poller::Backend;
     soak run --hours 8 --workload echo,wake,timers,cluster --out night\n  \
     soak run --resume night                                goes on where a run was broken off, with its options\n  \
     soak run --workload echo --chaos cruel --seconds 60    the same through a proxy that delays, splits, resets ...\n  \
+    soak run --workload echo --processes 3 --chaos default three service processes on one port, and their clients' processes\n  \
     soak run --workload wake --plans drawn --lanes 8       many short plans, as the simulator draws them\n\n\
     Signals: SIGINT or SIGTERM once stops and sums up, twice leaves at once; SIGUSR1 says how it stands.\n\n\
     Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 something owed did not come (stall), 4 a leak by its slope,\n\

@@ -204,15 +204,22 @@ impl<'a> Troupe<'a> {
         self.processes.iter_mut().for_each(|kept| kept.order(order));
     }
 
-    /// Takes what a process has told, if anything was.
+    /// Takes what processes have told, if anything was.
     ///
     /// # Errors
     /// What is wrong with it.
     fn hear(&mut self) -> Result<(), Failure> {
-        let (serial, heard) = match self.heard.recv_timeout(LOOK_EVERY) {
-            Ok(heard) => heard,
+        match self.heard.recv_timeout(LOOK_EVERY) {
+            Ok((serial, heard)) => self.take(serial, heard)?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
-        };
+        }
+        while let Ok((serial, heard)) = self.heard.try_recv() {
+            self.take(serial, heard)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, serial: u64, heard: Heard) -> Result<(), Failure> {
         // One that was killed has nothing more to say.
         let Some(at) = self.processes.iter().position(|kept| kept.serial == serial) else { return Ok(()) };
         let kept = &mut self.processes[at];
@@ -253,8 +260,8 @@ impl<'a> Troupe<'a> {
         kept.finished_at_look = status.is_finished.then_some(status.look);
         kept.is_full = status.is_full;
         let other = Other { totals: read_counted(&status.counted), now: status.now, process: status.process };
-        let timed = book_of(&status.timed).unwrap_or_default();
-        self.episode.roster.told(self.episode.workload, kept.entry, other, &timed);
+        let timed = book_of(&status.timed);
+        self.episode.roster.told(self.episode.workload, kept.entry, other, timed.as_ref());
         if let Some((_, chronicle)) = &self.episode.chaos {
             for happened in &status.happened {
                 chronicle.happened(happened.event, happened.begun_ns, happened.touched);

@@ -147,10 +147,18 @@ impl Roster {
     }
 
     /// Another process tells how it stands, and what it has timed since it told last.
-    pub(crate) fn told(&self, workload: WorkloadKind, number: u64, other: Other, timed: &LatencyBook) {
+    pub(crate) fn told(
+        &self,
+        workload: WorkloadKind,
+        number: u64,
+        other: Other,
+        timed: Option<&LatencyBook>,
+    ) {
         self.with(workload, |part| {
             part.others.insert(number, other);
-            part.latencies.lock().expect("nobody panics while it writes").add_all(timed);
+            if let Some(timed) = timed {
+                part.latencies.lock().expect("nobody panics while it writes").add_all(timed);
+            }
         });
     }
 

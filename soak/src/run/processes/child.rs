@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Between two reports of how it stands.
 const STATUS_EVERY_NS: u64 = 250_000_000;
 
+/// Histograms are large: they are told less often.
+const TIMED_EVERY_NS: u64 = 1_000_000_000;
+
 /// Between two looks at who does nothing.
 const WATCH_EVERY_NS: u64 = 500_000_000;
 
@@ -182,7 +185,7 @@ impl Part {
             }
         };
         drop(turmoil);
-        self.tell_status(0, true, false)?;
+        self.tell_status(0, true, false, true)?;
         tell(&report)?;
         self.leave(record, is_whole)
     }
@@ -246,7 +249,7 @@ impl Part {
     fn attend<W: Workload>(&self, cast: &Cast<W>, record: Option<&EpisodeRecord>) -> Result<Over, Failure> {
         let watch = Stopwatch::start();
         let mut watchdog = Watchdog::new(Duration::from_millis(self.assignment.stall_ms));
-        let (mut look, mut next_status_ns, mut next_watch_ns) = (0, 0, 0);
+        let (mut look, mut next_status_ns, mut next_timed_ns, mut next_watch_ns) = (0, 0, TIMED_EVERY_NS, 0);
         let mut is_hurried = false;
         loop {
             match self.orders.recv_timeout(LOOK_EVERY) {
@@ -269,7 +272,12 @@ impl Part {
             }
             if now_ns >= next_status_ns {
                 next_status_ns = now_ns + STATUS_EVERY_NS;
-                self.tell_status(look, is_finished, record.is_some_and(EpisodeRecord::is_full))?;
+                let is_timed = now_ns >= next_timed_ns;
+                if is_timed {
+                    next_timed_ns = now_ns + TIMED_EVERY_NS;
+                }
+                let is_full = record.is_some_and(EpisodeRecord::is_full);
+                self.tell_status(look, is_finished, is_full, is_timed)?;
             }
             if self.assignment.left_ns < self.assignment.duration_ns
                 && now_ns >= self.assignment.left_ns
@@ -320,9 +328,15 @@ impl Part {
         Ok(Ledgers { ledgers, lost_at_accept })
     }
 
-    fn tell_status(&self, look: u64, is_finished: bool, is_full: bool) -> Result<(), Failure> {
+    fn tell_status(
+        &self,
+        look: u64,
+        is_finished: bool,
+        is_full: bool,
+        is_timed: bool,
+    ) -> Result<(), Failure> {
         let roster = &self.episode.roster;
-        let latencies = roster.take_latencies();
+        let latencies = if is_timed { roster.take_latencies() } else { Vec::new() };
         let status = Status {
             look,
             is_finished,
@@ -341,7 +355,7 @@ impl Part {
         for order in &self.orders {
             match order {
                 Order::Killed(_) => tell(&Report::Excused)?,
-                Order::Look(look) => self.tell_status(look, true, false)?,
+                Order::Look(look) => self.tell_status(look, true, false, false)?,
                 Order::Leave { write } => {
                     if let (true, Some(record)) = (write, record.take()) {
                         let Assignment { side, number, incarnation, folder, .. } = &self.assignment;

@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -49,6 +50,8 @@ pub(super) struct Kept {
     child: Child,
     input: ChildStdin,
     last_words: Arc<Mutex<VecDeque<u8>>>,
+    /// Reads what it says on its standard error, to the end.
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Kept {
@@ -97,9 +100,10 @@ impl Kept {
             child,
             input,
             last_words: Arc::clone(&last_words),
+            listener: None,
             assignment,
         };
-        spawn("last words", move || remember_end(errors, &last_words))?;
+        kept.listener = Some(spawn("last words", move || remember_end(errors, &last_words))?);
         let heard = heard.clone();
         spawn("reports", move || {
             for line in BufReader::new(output).lines() {
@@ -158,6 +162,10 @@ impl Kept {
     /// What is said of a process that ended and should not have.
     pub(super) fn crash(&mut self) -> Failure {
         let status = self.kill();
+        if let Some(listener) = self.listener.take() {
+            // The end of a process is the end of what it says.
+            let _ = listener.join();
+        }
         let how = match status.map(|status| (status.code(), status.signal())) {
             Some((_, Some(signal))) => format!("by signal {signal}"),
             Some((Some(code), _)) => format!("with code {code}"),

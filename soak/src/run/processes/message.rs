@@ -152,7 +152,7 @@ pub(super) struct Status {
     pub(super) counted: Value,
     pub(super) now: Now,
     pub(super) process: Process,
-    /// What was timed since the last one: a histogram of each, in V2 format and base64; empty for none.
+    /// What was timed since it was last told: a histogram of each, in V2 format and base64; empty for none.
     pub(super) timed: Vec<String>,
     /// What went wrong on purpose since the last one.
     pub(super) happened: Vec<Happened>,
@@ -172,8 +172,11 @@ pub(super) fn timed_of(book: &LatencyBook) -> Vec<String> {
     Timed::ALL.map(one).to_vec()
 }
 
-/// Reads what [`timed_of`] wrote.
+/// Reads what [`timed_of`] wrote; `None` for nothing, and for what is none.
 pub(super) fn book_of(timed: &[String]) -> Option<LatencyBook> {
+    if timed.iter().all(String::is_empty) {
+        return None;
+    }
     let mut book = LatencyBook::default();
     for (kind, text) in Timed::ALL.into_iter().zip(timed).filter(|(_, text)| !text.is_empty()) {
         let bytes = BASE64_STANDARD.decode(text).ok()?;
@@ -212,6 +215,7 @@ mod tests {
             assert_eq!(again.of(kind), book.of(kind));
         }
         assert!(book_of(&["no histogram".to_owned()]).is_none());
+        assert!(book_of(&[String::new()]).is_none());
     }
 
     #[test]

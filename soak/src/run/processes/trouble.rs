@@ -25,7 +25,7 @@ const DRAWN_APART: u64 = 0x5709_0000;
 const STOPPED_WITHIN_NS: u64 = 2_000_000_000;
 
 /// How long services may take to say that they know who is to be killed.
-const EXCUSED_WITHIN_NS: u64 = 10_000_000_000;
+const EXCUSED_WITHIN_NS: u64 = 30_000_000_000;
 
 /// A process that is stopped for a while.
 #[derive(Debug)]
