@@ -20,7 +20,7 @@ use reactor::{Config, Sender, Turn};
 use sim::audit::{Audited, Witness};
 use sim::member::{Member, Role, STOP_WITHIN};
 use sim::recording::{Budget, End, Failure, Journal, LoopLog, Plan, PlanUse, Recorder, Recording, Verdict};
-use sim::workload::{Breach, Numbered, Party, Workload};
+use sim::workload::{Accounts, Breach, Numbered, Party};
 
 /// A party that has not finished by now never will.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
@@ -239,7 +239,7 @@ pub fn record(wanted: &Wanted) -> Recorded {
 /// As [`record`].
 pub fn record_plan<W>(wanted: &Wanted, plan: W) -> Recorded
 where
-    W: Workload + Send + Sync + 'static,
+    W: Accounts + Send + Sync + 'static,
     W::Service: Send + Debug + 'static,
     W::Client: Send + Debug + 'static,
 {
@@ -370,7 +370,7 @@ impl PlanUse for Real<'_> {
 
     fn with<W>(self, plan: W) -> Recorded
     where
-        W: Workload + Send + Sync + 'static,
+        W: Accounts + Send + Sync + 'static,
         W::Service: Send + Debug + 'static,
         W::Client: Send + Debug + 'static,
     {
