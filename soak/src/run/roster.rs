@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::Counters;
-use sim::member::Role;
+use sim::member::{IMPOSSIBLE_ERRORS, Role};
 use sim::workload::WorkloadKind;
 
 use crate::gauge::{Gauge, Reading};
 use crate::latency::LatencyBook;
-use crate::watched::IMPOSSIBLE_ERRORS;
 
 /// What the loops of one workload have counted. All of it only grows.
 #[derive(Clone, Default, Debug)]
