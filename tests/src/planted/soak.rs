@@ -66,7 +66,7 @@ pub const SOAK_FAULTS: &[SoakFault] = &[
     SoakFault {
         id: "S5",
         breaks: "after every 10 millionth byte of partial writes, one is dropped",
-        options: &["--workload", "echo"],
+        options: &["--workload", "echo", "--chaos", "cruel", "--chaos-only", "buffers"],
         seconds: SECONDS_MAX,
         seen_by: &["byte-stream"],
         no_replay: None,
