@@ -4,6 +4,8 @@
 //! There are no threads and no clocks here. All that the loop is given from outside is the results of its calls, the
 //! messages that other threads send, and [`Member::stop`]; a [`Journal`](crate::recording::Journal) takes down the last two.
 
+mod own_calls;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
 
 use crate::audit::Audited;
 use crate::workload::{Breach, Measures, Numbered, Party, TurnFacts};
+
+pub use own_calls::{DESCRIPTOR_LEAK, Descriptors, IMPOSSIBLE_ERRORS, check_end};
 
 /// How long connections may take to finish when a loop of clients is done.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);

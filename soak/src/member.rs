@@ -12,14 +12,14 @@ use std::time::Duration;
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
 use sim::audit::Audited;
-use sim::member::{Member as Driven, Role};
+use sim::member::{Member as Driven, Role, check_end};
 use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
 use crate::chaos::Exposure;
 use crate::gauge::{Gauge, Needle};
-use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
+use crate::watched::Watched;
 
 /// A stop that another thread asks for. The loop looks at it between turns and not, as for [`Sender::stop`], within one,
 /// so that a recording has its place among the calls.
@@ -120,7 +120,7 @@ where
         let Some(journal) = &place.journal else {
             let mut audited = Audited::new(make(), &place.config, witness);
             let counters = outside.turn_until_stopped(sys, &place, &mut audited)?;
-            check_calls(&place.gauge)?;
+            check_end(place.gauge.ledger.open(), place.gauge.ledger.errors())?;
             return Ok((audited.into_party(), counters));
         };
         let witness = witness.unwrap_or_else(|| Box::new(journal.clone()));
@@ -130,7 +130,7 @@ where
         match driven {
             Ok(Ok(counters)) => {
                 journal.end(End::Stopped);
-                check_calls(&place.gauge)?;
+                check_end(place.gauge.ledger.open(), place.gauge.ledger.errors())?;
                 Ok((audited.into_party(), counters))
             }
             Ok(Err(breach)) => Err(breach),
@@ -173,7 +173,7 @@ impl Outside {
         let _ = self.ready.send(Ok((driven.sender(), driven.address())));
         driven.begin();
         // A party may be owed nothing from the beginning: no turn would come to say so.
-        check_descriptors(&mut needle, &mut driven)?;
+        needle.follow(&mut driven)?;
         loop {
             if let Some(within) = self.stop.take() {
                 if let Some(journal) = journal {
@@ -181,8 +181,7 @@ impl Outside {
                 }
                 driven.stop(within);
             }
-            let turn =
-                driven.turn().and_then(|turn| check_descriptors(&mut needle, &mut driven).map(|()| turn));
+            let turn = driven.turn().and_then(|turn| needle.follow(&mut driven).map(|()| turn));
             match turn {
                 Ok(Turn::Ran | Turn::Parked) => {}
                 Ok(Turn::Stopped) => {
@@ -200,36 +199,6 @@ impl Outside {
                 }
             }
         }
-    }
-}
-
-fn check_descriptors<S: Syscalls, P: Party>(
-    needle: &mut Needle,
-    driven: &mut Driven<'_, S, P>,
-) -> Result<(), Breach> {
-    let leaked = needle.follow(driven);
-    if leaked <= 0 {
-        return Ok(());
-    }
-    let live = driven.live();
-    let details =
-        format!("{leaked} descriptors are open beside those of {live} connections and the loop's own");
-    Err(Breach::new("descriptor-leak", details))
-}
-
-/// A loop that has ended leaves no descriptor behind, and has never used one that was not its own.
-fn check_calls(gauge: &Gauge) -> Result<(), Breach> {
-    let open = gauge.ledger.open();
-    if open != 0 {
-        let details = format!("the loop has ended, and {open} of its descriptors are still open");
-        return Err(Breach::new("descriptor-leak", details));
-    }
-    match gauge.ledger.errors().find(|(name, _)| IMPOSSIBLE_ERRORS.contains(name)) {
-        Some((name, count)) => {
-            let details = format!("{count} calls answered {name}, which says that the loop itself is wrong");
-            Err(Breach::new("impossible-event", details))
-        }
-        None => Ok(()),
     }
 }
 

@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::Counters;
 use serde::{Deserialize, Serialize};
-use sim::member::Role;
+use sim::member::{IMPOSSIBLE_ERRORS, Role};
 use sim::workload::WorkloadKind;
 
 use super::record::Process;
 use crate::gauge::{Gauge, Reading};
 use crate::latency::LatencyBook;
-use crate::watched::IMPOSSIBLE_ERRORS;
 
 /// What the loops of one workload have counted. All of it only grows.
 #[derive(Clone, Default, Debug)]
