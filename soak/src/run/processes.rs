@@ -94,6 +94,8 @@ struct Troupe<'a> {
     _reserved: Vec<ReservedPort>,
     watch: Stopwatch,
     next_serial: u64,
+    /// How many processes there are at once.
+    count: u64,
     /// How often it was asked how everybody stands.
     looks: u64,
     trouble: Trouble,
@@ -123,6 +125,7 @@ impl<'a> Troupe<'a> {
             _reserved: reserved,
             watch: Stopwatch::start(),
             next_serial: 0,
+            count: 0,
             looks: 0,
             trouble: Trouble::draw(episode),
             is_hurried: false,
@@ -154,14 +157,18 @@ impl<'a> Troupe<'a> {
             loops,
             addresses: self.addresses.clone(),
             nobody: self.nobody,
-            left_ns: match incarnation {
-                0 => load.duration_ns,
-                _ if side == Side::Services => load.duration_ns,
+            left_ns: match (side, incarnation) {
+                (Side::Services, _) | (_, 0) => load.duration_ns,
+                _ if self.is_hurried => 0,
                 _ => load.duration_ns.saturating_sub(self.watch.ns()),
             },
             chaos: episode.chaos.as_ref().map(|(chaos, _)| ChaosOptions::to_json(chaos)),
             stall_ms: u64::try_from(episode.stalled_after.as_millis()).unwrap_or(u64::MAX),
-            recorded_bytes_max: episode.recordings.as_ref().map(|&(_, bytes_max)| bytes_max),
+            // All of them together may hold what an episode may.
+            recorded_bytes_max: episode
+                .recordings
+                .as_ref()
+                .map(|&(_, bytes_max)| bytes_max / self.count.max(1)),
             folder: episode
                 .recordings
                 .as_ref()
@@ -177,6 +184,8 @@ impl<'a> Troupe<'a> {
     }
 
     fn begin<W: Workload>(&mut self, processes: u32, plan: &W) -> Result<(), Failure> {
+        let count = (processes as usize).min(plan.clients());
+        self.count = u64::from(processes) + count as u64;
         for number in 0..processes {
             self.start(Side::Services, number, number, Vec::new())?;
         }
@@ -188,7 +197,6 @@ impl<'a> Troupe<'a> {
             }
         }
         self.watch = Stopwatch::start();
-        let count = (processes as usize).min(plan.clients());
         for number in 0..count {
             let loops = (number..plan.clients()).step_by(count).collect();
             self.start(Side::Clients, number as u32, 0, loops)?;
