@@ -11,6 +11,16 @@ use crate::sweep::{OBLIGATIONS_EVERY, told};
 use crate::weather::Weather;
 use crate::workload::WorkloadKind;
 
+/// How many calls an input may make before it ends without a verdict. Few inputs need more to show something new, and those
+/// that make ten times as many would take most of the time: a fuzzer keeps them for reaching what shorter ones reach too.
+/// Long runs are the sweep's.
+const fn calls_max(workload: WorkloadKind) -> u64 {
+    match workload {
+        WorkloadKind::Cluster => 10_000,
+        WorkloadKind::Echo | WorkloadKind::Timers | WorkloadKind::Wake | WorkloadKind::Stage(_) => 1_000,
+    }
+}
+
 /// Decisions that [`tell_bytes`] names.
 const DECISIONS_TOLD_MAX: usize = 200;
 
@@ -33,7 +43,11 @@ fn obligations_for(bytes: &[u8]) -> ObligationCheck {
 /// # Panics
 /// When the run fails, with its story and everything that is needed to run it again.
 pub fn check_bytes(workload: WorkloadKind, bytes: &[u8]) {
-    let options = RunOptions { obligations: obligations_for(bytes), ..options_of(workload) };
+    let options = RunOptions {
+        obligations: obligations_for(bytes),
+        until_step: Some(calls_max(workload)),
+        ..options_of(workload)
+    };
     let outcome = run(&options, Decisions::from_bytes(bytes));
     if let Some(failure) = &outcome.failure {
         let input = Input::File("FILE");

@@ -38,6 +38,7 @@ use reactor::Config;
 
 use crate::file::shown;
 use crate::frame::Format;
+use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
 pub(crate) use entry::address;
@@ -65,6 +66,12 @@ pub struct Failure {
     pub culprit: Option<String>,
 }
 
+impl Failure {
+    fn is_of_liveness(&self) -> bool {
+        matches!(Oracle::from_name(&self.invariant), Some(Oracle::Liveness | Oracle::LostWakeup))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { invariant, details, culprit } = self;
@@ -83,6 +90,22 @@ pub struct Verdict {
     pub late: bool,
     /// What was wrong, if anything.
     pub failure: Option<Failure>,
+}
+
+impl Verdict {
+    /// Whether a replay that found this wrong has come to the same end. Who drove the loops saw of one that sleeps only that
+    /// something owed did not come; a replay asks the party, which may name more closely what it misses.
+    pub fn agrees_with(&self, failure: Option<&Failure>) -> bool {
+        match (&self.failure, failure) {
+            (None, None) => true,
+            (Some(then), Some(now)) => {
+                let same_name = then.invariant == now.invariant;
+                let both_late = self.late && then.is_of_liveness() && now.is_of_liveness();
+                then.culprit == now.culprit && (same_name || both_late)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// See the module.
@@ -127,5 +150,28 @@ impl fmt::Display for Recording {
         let Plan { workload, seed, .. } = plan;
         let seed = crate::decision::seed::Seed(*seed);
         write!(f, "{workload} on real sockets, plan {seed}, {} loops, made by {}", loops.len(), shown(build))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_the_same_when_its_oracle_is_or_when_both_say_that_something_did_not_come() {
+        let failure = |name: &str, culprit: Option<&str>| {
+            let (invariant, culprit) = (name.to_owned(), culprit.map(str::to_owned));
+            Failure { invariant, details: String::new(), culprit }
+        };
+        let verdict = |late, failure| Verdict { late, failure: Some(failure) };
+        let asleep = failure("lost-wakeup", None);
+        assert!(verdict(true, failure("liveness", None)).agrees_with(Some(&asleep)));
+        assert!(!verdict(false, failure("liveness", None)).agrees_with(Some(&asleep)));
+        assert!(!verdict(true, failure("byte-stream", None)).agrees_with(Some(&asleep)));
+        assert!(!verdict(true, failure("liveness", None)).agrees_with(None));
+        let broken = verdict(false, failure("byte-stream", Some("client 0")));
+        assert!(broken.agrees_with(Some(&failure("byte-stream", Some("client 0")))));
+        assert!(!broken.agrees_with(Some(&failure("byte-stream", Some("service 0")))));
+        assert!(Verdict::default().agrees_with(None));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use reactor::sys::Syscalls;
 use reactor::{Counters, Sender};
-use sim::member::Member as Driven;
-use sim::workload::{Numbered, Party};
+use sim::member::{Descriptors, Member as Driven};
+use sim::workload::{Breach, Numbered, Party};
 
 use crate::latency::LatencyBook;
 use crate::watched::CallLedger;
@@ -115,22 +115,25 @@ pub(crate) struct Needle {
     mailbox: Sender<Numbered>,
     live_high: u64,
     read_at_ns: u64,
-    /// Descriptors beside those of connections and listeners.
-    fixed: i64,
+    descriptors: Descriptors,
 }
 
 impl Needle {
     /// For a loop that has just been made.
     pub(crate) fn new<S: Syscalls, P: Party>(gauge: Arc<Gauge>, driven: &Driven<'_, S, P>) -> Needle {
-        let live = i64::try_from(driven.live()).unwrap_or(i64::MAX);
-        let fixed = gauge.ledger.open() - live;
+        let descriptors = Descriptors::of_new_loop(gauge.ledger.open(), driven.live());
         *gauge.sender.lock().expect("nobody panics while it wakes") = Some(driven.sender());
-        Needle { gauge, mailbox: driven.sender(), live_high: 0, read_at_ns: 0, fixed }
+        Needle { gauge, mailbox: driven.sender(), live_high: 0, read_at_ns: 0, descriptors }
     }
 
-    /// Looks at the loop after a turn. Answers how many descriptors more it holds than it has connections for: none, or
-    /// one has leaked.
-    pub(crate) fn follow<S: Syscalls, P: Party>(&mut self, driven: &mut Driven<'_, S, P>) -> i64 {
+    /// Looks at the loop after a turn.
+    ///
+    /// # Errors
+    /// A descriptor has leaked.
+    pub(crate) fn follow<S: Syscalls, P: Party>(
+        &mut self,
+        driven: &mut Driven<'_, S, P>,
+    ) -> Result<(), Breach> {
         let (counters, messages, now_ns) =
             (*driven.counters(), driven.party().messages(), driven.now().as_ns());
         let live = driven.live() as u64;
@@ -152,9 +155,10 @@ impl Needle {
             *gauge.missing.lock().expect("nobody panics while it reads") =
                 driven.party().missing().to_string();
         } else if now_ns < self.read_at_ns.saturating_add(READ_EVERY_NS) {
-            return 0;
+            return Ok(());
         }
-        self.read(driven, counters, messages)
+        self.read(driven, counters, messages);
+        self.descriptors.check(self.gauge.ledger.open(), driven.live())
     }
 
     /// The last reading, when the loop has ended.
@@ -170,7 +174,7 @@ impl Needle {
         driven: &mut Driven<'_, S, P>,
         counters: Counters,
         messages: u64,
-    ) -> i64 {
+    ) {
         let now_ns = driven.now().as_ns();
         self.read_at_ns = now_ns;
         let live = driven.live() as u64;
@@ -190,6 +194,5 @@ impl Needle {
                 latencies.lock().expect("nobody panics while it writes").take(measures);
             }
         });
-        self.gauge.ledger.open() - self.fixed - i64::try_from(live).unwrap_or(i64::MAX)
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use reactor::sys::{Errno, Syscalls};
 use reactor::{Config, Counters, Sender, Turn};
 use sim::audit::Audited;
-use sim::member::{Member as Driven, Role};
+use sim::member::{Member as Driven, Role, check_end};
 use sim::recording::{End, Journal, Recorder};
 use sim::workload::{Breach, Numbered, Party};
 
 use crate::Failure;
 use crate::chaos::Exposure;
 use crate::gauge::{Gauge, Needle};
-use crate::watched::{IMPOSSIBLE_ERRORS, Watched};
+use crate::watched::Watched;
 
 /// A stop that another thread asks for. The loop looks at it between turns and not, as for [`Sender::stop`], within one,
 /// so that a recording has its place among the calls.
@@ -90,6 +90,8 @@ pub(crate) struct Place {
     pub(crate) gauge: Arc<Gauge>,
     /// How far its clock is set forward.
     pub(crate) clock_shift_ns: u64,
+    /// Where a service listens beside others; `None` for a port of its own.
+    pub(crate) shared: Option<SocketAddr>,
     /// What it has to do with chaos, if there is any.
     pub(crate) exposure: Option<Exposure>,
     /// Where it is recorded, if it is.
@@ -118,7 +120,7 @@ where
         let Some(journal) = &place.journal else {
             let mut audited = Audited::new(make(), &place.config, witness);
             let counters = outside.turn_until_stopped(sys, &place, &mut audited)?;
-            check_calls(&place.gauge)?;
+            check_end(place.gauge.ledger.open(), place.gauge.ledger.errors())?;
             return Ok((audited.into_party(), counters));
         };
         let witness = witness.unwrap_or_else(|| Box::new(journal.clone()));
@@ -128,7 +130,7 @@ where
         match driven {
             Ok(Ok(counters)) => {
                 journal.end(End::Stopped);
-                check_calls(&place.gauge)?;
+                check_end(place.gauge.ledger.open(), place.gauge.ledger.errors())?;
                 Ok((audited.into_party(), counters))
             }
             Ok(Err(breach)) => Err(breach),
@@ -158,8 +160,8 @@ impl Outside {
         place: &Place,
         audited: &mut Audited<P>,
     ) -> Result<Counters, Breach> {
-        let Place { role, config, gauge, journal, .. } = place;
-        let mut driven = match Driven::open(sys, config, *role, audited) {
+        let Place { role, config, gauge, shared, journal, .. } = place;
+        let mut driven = match Driven::open(sys, config, *role, *shared, audited) {
             Ok(driven) => driven,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
@@ -171,7 +173,7 @@ impl Outside {
         let _ = self.ready.send(Ok((driven.sender(), driven.address())));
         driven.begin();
         // A party may be owed nothing from the beginning: no turn would come to say so.
-        check_descriptors(&mut needle, &mut driven)?;
+        needle.follow(&mut driven)?;
         loop {
             if let Some(within) = self.stop.take() {
                 if let Some(journal) = journal {
@@ -179,8 +181,7 @@ impl Outside {
                 }
                 driven.stop(within);
             }
-            let turn =
-                driven.turn().and_then(|turn| check_descriptors(&mut needle, &mut driven).map(|()| turn));
+            let turn = driven.turn().and_then(|turn| needle.follow(&mut driven).map(|()| turn));
             match turn {
                 Ok(Turn::Ran | Turn::Parked) => {}
                 Ok(Turn::Stopped) => {
@@ -198,36 +199,6 @@ impl Outside {
                 }
             }
         }
-    }
-}
-
-fn check_descriptors<S: Syscalls, P: Party>(
-    needle: &mut Needle,
-    driven: &mut Driven<'_, S, P>,
-) -> Result<(), Breach> {
-    let leaked = needle.follow(driven);
-    if leaked <= 0 {
-        return Ok(());
-    }
-    let live = driven.live();
-    let details =
-        format!("{leaked} descriptors are open beside those of {live} connections and the loop's own");
-    Err(Breach::new("descriptor-leak", details))
-}
-
-/// A loop that has ended leaves no descriptor behind, and has never used one that was not its own.
-fn check_calls(gauge: &Gauge) -> Result<(), Breach> {
-    let open = gauge.ledger.open();
-    if open != 0 {
-        let details = format!("the loop has ended, and {open} of its descriptors are still open");
-        return Err(Breach::new("descriptor-leak", details));
-    }
-    match gauge.ledger.errors().find(|(name, _)| IMPOSSIBLE_ERRORS.contains(name)) {
-        Some((name, count)) => {
-            let details = format!("{count} calls answered {name}, which says that the loop itself is wrong");
-            Err(Breach::new("impossible-event", details))
-        }
-        None => Ok(()),
     }
 }
 
@@ -260,8 +231,15 @@ mod tests {
         let gauge = roster.enter(WorkloadKind::Timers, Role::Service, "a service".to_owned());
         let config = Config::default();
         let (role, clock_shift_ns) = (Role::Service, 0);
-        let place =
-            Place { role, config: config.clone(), gauge, clock_shift_ns, journal: None, exposure: None };
+        let place = Place {
+            role,
+            config: config.clone(),
+            gauge,
+            clock_shift_ns,
+            shared: None,
+            journal: None,
+            exposure: None,
+        };
         let Ok(member) = start::<System, _>(place, move || plan.service(0, &[], &config)) else {
             panic!("a loop can be made");
         };

@@ -68,9 +68,6 @@ const fn is_ordinary(error: Errno) -> bool {
     matches!(error, Errno::EAGAIN | Errno::EINPROGRESS)
 }
 
-/// Errors that a loop without mistakes never gets, whatever the world does.
-pub(crate) const IMPOSSIBLE_ERRORS: [&str; 5] = ["EBADF", "EFAULT", "ENOTSOCK", "EEXIST", "ENOENT"];
-
 impl CallLedger {
     /// Descriptors that were made and not closed.
     pub(crate) fn open(&self) -> i64 {

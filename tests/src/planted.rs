@@ -1,5 +1,8 @@
 //! The planted bugs: historical mistakes, each kept as a patch in `tests/planted/`, and who must notice it.
 
+pub mod copy;
+pub mod soak;
+
 /// One planted bug.
 #[derive(Copy, Clone, Debug)]
 pub struct Bug {

@@ -109,12 +109,7 @@ fn verdict(
         )?;
         return Ok(code);
     };
-    let same = match (&recorded.failure, &played.failure) {
-        (None, None) => true,
-        (Some(then), Some(now)) => then.invariant == now.invariant && then.culprit == now.culprit,
-        _ => false,
-    };
-    if same {
+    if recorded.agrees_with(played.failure.as_ref()) {
         let entries: u64 = played.loops.iter().map(|one| one.entries).sum();
         writeln!(
             out,

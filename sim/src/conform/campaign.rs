@@ -127,6 +127,10 @@ impl Campaign {
             found.count += 1;
             return;
         }
+        if !reference.is_steady(&calls[..=difference.step]) {
+            report.unstable += 1;
+            return;
+        }
         let shrunk = shrink(reference, &self.options, &calls, difference);
         if let Some(entry) = explained::explanation(&shrunk.calls, &shrunk.difference) {
             report.explained[entry] += 1;

@@ -21,7 +21,9 @@ pub fn check_bytes(bytes: &[u8]) {
         let mut reference = Reference::new(live, 2).expect("a process may make descriptors");
         let (calls, outcome) = reference.compare_available(calls, &options);
         let Outcome::Different(difference) = outcome else { return };
-        if explained::explanation(&calls, &difference).is_some() {
+        if explained::explanation(&calls, &difference).is_some()
+            || !reference.is_steady(&calls[..=difference.step])
+        {
             return;
         }
         let shrunk = shrink(&mut reference, &options, &calls, difference);

@@ -1,6 +1,7 @@
 //! The seam of a loop that is driven from a recording: each call is compared with the recorded one, and gets its result.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -20,8 +21,9 @@ use super::entry::{self, Call, End, Entry};
 use super::log::{Cursor, LoopLog};
 use super::words;
 use crate::audit::Witness;
+use crate::member::{DESCRIPTOR_LEAK, check_end};
 use crate::trace::{CallKind, Outcome};
-use crate::workload::Numbered;
+use crate::workload::{Breach, Numbered};
 
 /// Where a loop first did something else than what was recorded of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +69,32 @@ struct State {
     messages_per_turn: u64,
     /// Messages in the mailbox that were delivered in a later turn than the one under way.
     posted_ahead: usize,
+    /// Descriptors that were made and not closed.
+    open: i64,
+    /// Errors of calls, by name.
+    errors: BTreeMap<&'static str, u64>,
+}
+
+impl State {
+    /// Counts what a call came to, as whoever recorded it did.
+    fn count(&mut self, call: &Call<'_>) {
+        match (call.kind, call.outcome) {
+            (
+                CallKind::Socket
+                | CallKind::Accept4
+                | CallKind::EpollCreate1
+                | CallKind::Eventfd
+                | CallKind::Kqueue,
+                Outcome::Value(_),
+            ) => self.open += 1,
+            // The number is free whatever the answer, but where there was none.
+            (CallKind::Close, outcome) if outcome != Outcome::Error(Errno::EBADF) => self.open -= 1,
+            _ => {}
+        }
+        if let Outcome::Error(error) = call.outcome {
+            *self.errors.entry(error.name()).or_default() += 1;
+        }
+    }
 }
 
 /// What drives a loop from its log. Cloning shares it.
@@ -106,6 +134,8 @@ impl Playback {
             sender: None,
             messages_per_turn: u64::from(messages_per_turn),
             posted_ahead: 0,
+            open: 0,
+            errors: BTreeMap::new(),
         };
         Playback { log, state: Rc::new(RefCell::new(state)) }
     }
@@ -207,10 +237,29 @@ impl Playback {
             same_words.set((call.kind, call.fd, call.arguments) == (kind, fd, arguments));
             same_words.get() && same(call)
         });
-        match entry {
-            Entry::Call(call) => call,
-            _ => unreachable!("only a call fits"),
-        }
+        let Entry::Call(call) = entry else { unreachable!("only a call fits") };
+        self.state.borrow_mut().count(&call);
+        call
+    }
+
+    /// Descriptors that the loop has made and not closed.
+    pub fn open(&self) -> i64 {
+        self.state.borrow().open
+    }
+
+    /// Whether the loop was ended here because a descriptor had leaked: whoever drove it looks at that only now and then.
+    pub fn has_leaked_then(&self) -> bool {
+        let mut at = self.state.borrow().at;
+        matches!(
+            self.log.next(&mut at),
+            Some(Entry::End(End::Breach { invariant, .. })) if invariant == DESCRIPTOR_LEAK
+        )
+    }
+
+    /// Looks at what the loop left behind when it had ended.
+    pub fn check_end(&self) -> Result<(), Breach> {
+        let state = self.state.borrow();
+        check_end(state.open, state.errors.iter().map(|(&name, &count)| (name, count)))
     }
 
     fn result<R>(call: &Call<'_>, value: impl FnOnce(u64) -> R) -> Result<R, Errno> {

@@ -12,7 +12,7 @@ use super::playback::{Difference, Over, Playback};
 use super::{Failure, Recording};
 use crate::audit::Audited;
 use crate::guard::Inside;
-use crate::member::{Member, Role};
+use crate::member::{Descriptors, Member, Role};
 use crate::runner::panics;
 use crate::workload::{Breach, Party, Workload};
 
@@ -50,6 +50,8 @@ pub struct LoopReplay {
     pub name: String,
     /// How it ended.
     pub end: LoopEnd,
+    /// What was wrong when it had ended as it was recorded: what it left behind.
+    pub left_behind: Option<Breach>,
     /// How many entries of its log it has reached.
     pub entries: u64,
     /// What its party was in the end, in full.
@@ -104,6 +106,7 @@ struct Played<P> {
     audited: Audited<P>,
     role_lost_at_accept: bool,
     end: LoopEnd,
+    left_behind: Option<Breach>,
     entries: u64,
 }
 
@@ -125,23 +128,31 @@ impl PlanUse for Episode<'_> {
             let most = if log.role == Role::Service { plan.services() } else { plan.clients() };
             if index >= most || log.addresses.len() != plan.services() {
                 let (name, end) = (log.name(), LoopEnd::Foreign);
-                replayed.push(LoopReplay { name, end, entries: 0, party: None });
+                replayed.push(LoopReplay { name, end, left_behind: None, entries: 0, party: None });
                 continue;
             }
             let shared = Rc::new(log.clone());
-            let (end, entries, party) = match log.role {
+            let one = match log.role {
                 Role::Service => {
-                    let played = play(&shared, config, until, plan.service(index, &log.addresses, config));
+                    let party = match log.incarnation {
+                        0 => plan.service(index, &log.addresses, config),
+                        incarnation => plan.service_again(index, incarnation, &log.addresses, config),
+                    };
+                    let played = play(&shared, config, until, party);
                     services.push(played);
                     told(&services, parties)
                 }
                 Role::Client => {
-                    let played = play(&shared, config, until, plan.client(index, &log.addresses, *nobody));
+                    let party = match log.incarnation {
+                        0 => plan.client(index, &log.addresses, *nobody),
+                        incarnation => plan.client_again(index, incarnation, &log.addresses, *nobody),
+                    };
+                    let played = play(&shared, config, until, party);
                     clients.push(played);
                     told(&clients, parties)
                 }
             };
-            replayed.push(LoopReplay { name: log.name(), end, entries, party });
+            replayed.push(LoopReplay { name: log.name(), ..one });
         }
         let whole = services.len() == plan.services() && clients.len() == plan.clients();
         let late = recording.verdict.as_ref().is_none_or(|verdict| verdict.late);
@@ -160,9 +171,12 @@ impl PlanUse for Episode<'_> {
     }
 }
 
-fn told<P: Party + fmt::Debug>(played: &[Played<P>], in_full: bool) -> (LoopEnd, u64, Option<String>) {
-    let Played { audited, end, entries, .. } = played.last().expect("one was just played");
-    (end.clone(), *entries, in_full.then(|| format!("{:?}", audited.party())))
+/// What came of the loop that was played last; without its name.
+fn told<P: Party + fmt::Debug>(played: &[Played<P>], in_full: bool) -> LoopReplay {
+    let Played { audited, end, left_behind, entries, .. } = played.last().expect("one was just played");
+    let party = in_full.then(|| format!("{:?}", audited.party()));
+    let (end, left_behind) = (end.clone(), left_behind.clone());
+    LoopReplay { name: String::new(), end, left_behind, entries: *entries, party }
 }
 
 fn failure_of(breach: &Breach) -> Failure {
@@ -176,7 +190,10 @@ fn first_breach(replayed: &[LoopReplay]) -> Option<Failure> {
         let (invariant, details) = match &one.end {
             LoopEnd::AsRecorded(End::Breach { invariant, details }) => (invariant.clone(), details.clone()),
             LoopEnd::AsRecorded(End::Panic { message }) => ("panic".to_owned(), message.clone()),
-            _ => return None,
+            _ => {
+                let Breach { invariant, details } = one.left_behind.as_ref()?;
+                ((*invariant).to_owned(), details.clone())
+            }
         };
         Some(Failure { invariant, details, culprit: Some(one.name.clone()) })
     })
@@ -196,7 +213,7 @@ fn play<P: Party>(log: &Rc<LoopLog>, config: &Config, until: Option<u64>, party:
     let mut lost_at_accept = false;
     let inside = Inside::enter();
     let driven = panics::catch(|| {
-        let mut member = Member::open(playback.clone(), &config, log.role, &mut audited)
+        let mut member = Member::open(playback.clone(), &config, log.role, log.shared, &mut audited)
             .map_err(|error| Breach::new("turn-error", format!("a loop could not be made: {error}")))?;
         let ended = drive(&mut member, &playback);
         let counters = member.counters();
@@ -221,17 +238,24 @@ fn play<P: Party>(log: &Rc<LoopLog>, config: &Config, until: Option<u64>, party:
         }
     };
     let end = end.unwrap_or_else(LoopEnd::Parted);
-    Played { audited, role_lost_at_accept: lost_at_accept, end, entries: playback.entries() }
+    let has_stopped = end == LoopEnd::AsRecorded(End::Stopped);
+    let left_behind = if has_stopped { playback.check_end().err() } else { None };
+    Played { audited, role_lost_at_accept: lost_at_accept, end, left_behind, entries: playback.entries() }
 }
 
 fn drive<P: Party>(member: &mut Member<'_, Playback, P>, playback: &Playback) -> Result<(), Breach> {
+    let descriptors = Descriptors::of_new_loop(playback.open(), member.live());
     playback.post_to(member.sender());
     member.begin();
     loop {
         if let Some(within) = playback.take_stop() {
             member.stop(within);
         }
-        match member.turn()? {
+        let turn = member.turn()?;
+        if playback.has_leaked_then() {
+            descriptors.check(playback.open(), member.live())?;
+        }
+        match turn {
             Turn::Ran => {}
             Turn::Parked | Turn::Stopped => return Ok(()),
         }

@@ -7,12 +7,14 @@
 //! With `--seconds` the time is bounded however long the table grows: the first bug changes with the commit, so that
 //! successive changes try all of them, and a bug that was not reached is called that and never found.
 
-use std::collections::BTreeSet;
+mod soak;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use tests::planted::copy::{Copy, run};
 use tests::planted::{BUGS, Bug};
 
 const HELP: &str = "\
@@ -31,10 +33,11 @@ Options:
   --json        one object for each bug instead of the table
   --stories     also prints how each went wrong, in words
   --keep        also makes each the regression in tests/regressions that has its name
+  --soak        faults of the soak instead, S1 to S6: see --soak --help
   --help        this text
 
 Exit status: 0 when every bug that was tried was found and rightly named, 1 when one was not, or when fewer than three
-were tried of those asked for, 2 for bad usage, 7 when a copy, patch or build failed.
+bugs of the simulator were tried of those asked for, 2 for bad usage, 7 when a copy, patch or build failed.
 ";
 
 /// With fewer bugs tried than this, of those asked for, nothing has been shown.
@@ -119,7 +122,15 @@ impl Finding {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the workspace")
+        .to_path_buf();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--soak") {
+        return soak::command(&root, arguments.into_iter());
+    }
+    let options = match parse(arguments.into_iter()) {
         Ok(Some(options)) => options,
         Ok(None) => {
             print!("{HELP}");
@@ -136,10 +147,6 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the package lies in the workspace")
-        .to_path_buf();
     let is_over = watch(options.time);
     let mut bugs = options.bugs.clone();
     if options.time.is_some() {
@@ -273,32 +280,10 @@ fn line(bug: &Bug, finding: Option<&Finding>, right: bool, (json, stories): (boo
 
 /// Plants one bug, builds, sweeps.
 fn find(root: &Path, bug: &Bug, (runs, keeps): (u32, bool)) -> Result<Option<Finding>, String> {
-    let tree = root.join("target/planted/tree");
-    copy_tree(root, &tree)?;
-    let patch = root.join("tests/planted").join(format!("{}.patch", bug.id));
-    // The copy lies inside a repository that ignores it: there, git would find nothing to patch and say nothing.
-    let applied = run(Command::new("git")
-        .args(["apply", "--whitespace=nowarn"])
-        .arg(&patch)
-        .env("GIT_CEILING_DIRECTORIES", root.join("target/planted"))
-        .current_dir(&tree))?;
-    if !applied.0 {
-        return Err(format!("{} does not apply: {}", patch.display(), applied.1));
-    }
-    if !differs(root, &tree, &patch)? {
-        return Err(format!("{} changed nothing", patch.display()));
-    }
-    let target = root.join("target/planted/build");
-    let built = run(Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--profile", "planted", "--locked", "-p", "sim", "--bin", "sim"])
-        .env("CARGO_TARGET_DIR", &target)
-        // A build that keeps no parts would compile the whole simulator for each bug.
-        .env_remove("CARGO_INCREMENTAL")
-        .current_dir(&tree))?;
-    if !built.0 {
-        return Err(format!("the tree with {} does not build:\n{}", patch.display(), built.1));
-    }
-    let mut sweep = Command::new(target.join("planted/sim"));
+    let copy = Copy::of(root);
+    copy.plant(&format!("{}.patch", bug.id))?;
+    copy.build(&["sim"])?;
+    let mut sweep = Command::new(copy.program("sim"));
     sweep.args([
         "run",
         "--json",
@@ -314,7 +299,7 @@ fn find(root: &Path, bug: &Bug, (runs, keeps): (u32, bool)) -> Result<Option<Fin
     if bug.is_undeclared() {
         sweep.arg("--check-determinism");
     }
-    let failures = root.join("target/planted/failures");
+    let failures = copy.folder().join("failures");
     sweep.arg("--out").arg(&failures);
     let clock = seconds_since_now();
     let output = sweep.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
@@ -331,7 +316,7 @@ fn find(root: &Path, bug: &Bug, (runs, keeps): (u32, bool)) -> Result<Option<Fin
         let text_of = |name: &str| object[name].as_str().unwrap_or("?").to_string();
         let lines = object["story"].as_array().into_iter().flatten();
         let kept = text_of("kept");
-        let sim = target.join("planted/sim");
+        let sim = copy.program("sim");
         let replayed = run(Command::new(&sim).args(["replay", "--quiet", &kept]))?;
         if keeps && !bug.is_undeclared() {
             let name = bug.id.to_lowercase();
@@ -382,71 +367,4 @@ fn refused(said: &str) -> Option<Finding> {
         story: Vec::new(),
         replays: false,
     })
-}
-
-/// Brings the copy to the state of the working tree: writes only what differs, so that cargo rebuilds only that.
-fn copy_tree(root: &Path, tree: &Path) -> Result<(), String> {
-    let listed = run(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
-    if !listed.0 {
-        return Err(format!("git ls-files failed: {}", listed.1));
-    }
-    let names: BTreeSet<&str> = listed.1.split('\0').filter(|name| !name.is_empty()).collect();
-    if tree.exists() {
-        remove_others(tree, tree, &names)?;
-    }
-    for name in names {
-        let (from, to): (PathBuf, PathBuf) = (root.join(name), tree.join(name));
-        let bytes = std::fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
-        if std::fs::read(&to).is_ok_and(|present| present == bytes) {
-            continue;
-        }
-        let folder = to.parent().expect("a file lies in a folder");
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        std::fs::write(&to, bytes).map_err(|error| format!("{}: {error}", to.display()))?;
-    }
-    Ok(())
-}
-
-/// Removes what an earlier state of the working tree has left in the copy: a module with two files does not build.
-fn remove_others(tree: &Path, folder: &Path, names: &BTreeSet<&str>) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = entry.path();
-        if entry.file_type().map_err(failed)?.is_dir() {
-            remove_others(tree, &path, names)?;
-            continue;
-        }
-        let name = path.strip_prefix(tree).expect("it lies in the copy");
-        if !name.to_str().is_some_and(|name| names.contains(name)) {
-            std::fs::remove_file(&path).map_err(failed)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether every file that the patch names differs from the working tree's.
-fn differs(root: &Path, tree: &Path, patch: &Path) -> Result<bool, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let text = String::from_utf8_lossy(&read(patch)?).into_owned();
-    let mut names = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).peekable();
-    if names.peek().is_none() {
-        return Ok(false);
-    }
-    for name in names {
-        if read(&root.join(name))? == read(&tree.join(name))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Runs a command. Returns whether it succeeded, and what it printed.
-fn run(command: &mut Command) -> Result<(bool, String), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-    }
-    Ok((output.status.success(), text))
 }
