@@ -35,6 +35,7 @@ use crate::run_log::RunLog;
 use crate::runner::{Outcome, RunOptions, run};
 use crate::weather::Weather;
 
+pub use crate::kernel::imposed::Imposed;
 pub use guide::{Comparison, Drift};
 pub use scenario::Scenario;
 

@@ -79,7 +79,7 @@ pub struct WorldOptions {
     /// Whether readable lines are kept, for [`SharedWorld::take_trace`].
     pub collect_trace: bool,
     /// Times and room that decisions impose on one thread, for runs that follow a recording.
-    pub(crate) imposed: Option<Imposed>,
+    pub imposed: Option<Imposed>,
 }
 
 impl Default for WorldOptions {

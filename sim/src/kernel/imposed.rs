@@ -14,11 +14,11 @@ use crate::world::World;
 
 /// Which thread it is, and what each of its calls takes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Imposed {
+pub struct Imposed {
     /// The thread of the loop.
-    pub(crate) thread: u32,
+    pub thread: u32,
     /// How long each call takes, in nanoseconds, at least 1.
-    pub(crate) call_ns: u64,
+    pub call_ns: u64,
 }
 
 /// The longest time that is imposed at once: three days.
