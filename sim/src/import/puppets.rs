@@ -22,7 +22,7 @@ use crate::kernel::syscalls::SimSyscalls;
 use crate::workload::{Breach, Numbered};
 
 /// An act that has to wait for the loop is tried again after so long, then after twice that ...
-const PATIENCE_NS_MIN: u64 = 1_000;
+const PATIENCE_NS_MIN: u64 = 1;
 /// ... and given up after this.
 const PATIENCE_NS_MAX: u64 = 3_600 * 1_000_000_000;
 
