@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::ground::{Ground, Shape};
+use super::ground::Ground;
 use super::kind::Kind;
 use super::memory_group::MemoryGroup;
 
@@ -39,17 +39,15 @@ fn look() -> Ability {
         }
     };
     let ports = ground.limit_ports(None).err();
+    // The link is gone with either of its ends.
     let linked = Ground::make().and_then(|mut other| {
         ground.link(&mut other)?;
-        Ok(other)
+        ground.lay_queues(false)?;
+        other.lay_queues(false).map(|()| other)
     });
-    let tried = |shape: Shape| {
-        let tried = linked.as_ref().map_err(String::clone).and_then(|_| ground.shape(shape));
-        ground.unshape();
-        tried.err()
+    let netem = match &linked {
+        Ok(_) => ground.lay_queues(true).err().map(|reason| format!("this kernel has no netem ({reason})")),
+        Err(reason) => Some(reason.clone()),
     };
-    let kilobits_per_s = 1000;
-    let link = tried(Shape::Tbf { kilobits_per_s }).or_else(|| tried(Shape::Htb { kilobits_per_s }));
-    let netem = tried(Shape::Netem { delay_ms: 1, loss_percent: 1 });
-    Ability { ports, link, netem: netem.map(|reason| format!("this kernel has no netem ({reason})")), memory }
+    Ability { ports, link: linked.err(), netem, memory }
 }

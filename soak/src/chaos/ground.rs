@@ -22,15 +22,20 @@ const PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// The first port of a range that is narrow.
 const NARROW_FROM: u32 = 10_000;
 
+/// Of the queues of a link: so much that nothing is ever dropped. A reset that is lost is not sent again, and who waits for
+/// it would wait for ever.
+const ROOM: [&str; 2] = ["100mb", "100000"];
+
+/// The rate of a link that is not slowed down, and bytes that pass at once.
+const FREE: [&str; 2] = ["4gbit", "4mb"];
+
 /// How a link is slowed down.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
-    /// A token bucket.
-    Tbf { kilobits_per_s: u64 },
-    /// A class of a hierarchy of token buckets.
-    Htb { kilobits_per_s: u64 },
-    /// Packets are late, and some are lost.
-    Netem { delay_ms: u64, loss_percent: u64 },
+    /// So little passes: by a token bucket at one end, and a class of a hierarchy of them at the other.
+    Rate { kilobits_per_s: u64 },
+    /// Packets are late, by about so much, and overtake each other.
+    Late { delay_ms: u64 },
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -126,40 +131,79 @@ impl Ground {
         set.map_err(|error| format!("{PORTS}: {error}"))
     }
 
-    /// Slows down what this end of the link sends.
+    /// Puts queues at this end of the link, which let everything pass; with `netem` also such that can make packets late.
+    /// They stay for good, since a queue that is taken away drops what is in it.
     ///
     /// # Errors
-    /// In words: the kernel does not have it.
-    pub(crate) fn shape(&self, shape: Shape) -> Result<(), String> {
-        let device = self.device();
-        let root = ["qdisc", "replace", "dev", device, "root"];
-        match shape {
-            Shape::Tbf { kilobits_per_s } => {
-                let rate = format!("{kilobits_per_s}kbit");
-                let tbf = ["tbf", "rate", &rate, "burst", "16kb", "latency", "200ms"];
-                self.call("tc", &[&root[..], &tbf].concat())?;
+    /// In words: the kernel does not have them.
+    pub(crate) fn lay_queues(&self, netem: bool) -> Result<(), String> {
+        let (device, [bytes, packets], [rate, burst]) = (self.device(), ROOM, FREE);
+        let root = ["qdisc", "replace", "dev", device, "root", "handle", "1:"];
+        if self.end == Some(0) {
+            let tbf = ["tbf", "rate", rate, "burst", burst, "limit", bytes];
+            self.call("tc", &[&root[..], &tbf].concat())?;
+        } else {
+            self.call("tc", &[&root[..], &["htb", "default", "1"]].concat())?;
+            let class =
+                ["class", "add", "dev", device, "parent", "1:", "classid", "1:1", "htb", "rate", rate];
+            self.call("tc", &class)?;
+            if !netem {
+                let leaf = ["qdisc", "add", "dev", device, "parent", "1:1", "pfifo", "limit", packets];
+                self.call("tc", &leaf)?;
             }
-            Shape::Htb { kilobits_per_s } => {
-                let rate = format!("{kilobits_per_s}kbit");
-                self.call("tc", &[&root[..], &["handle", "1:", "htb", "default", "1"]].concat())?;
-                let class = ["class", "add", "dev", device, "parent", "1:", "classid", "1:1", "htb", "rate"];
-                self.call("tc", &[&class[..], &[rate.as_str()]].concat())?;
-            }
-            Shape::Netem { delay_ms, loss_percent } => {
-                let (delay, loss) = (format!("{delay_ms}ms"), format!("{loss_percent}%"));
-                self.call("tc", &[&root[..], &["netem", "delay", &delay, "loss", &loss]].concat())?;
-            }
+        }
+        if netem {
+            let leaf = ["qdisc", "add", "dev", device, "parent", "1:1", "handle", "2:", "netem"];
+            self.call("tc", &[&leaf[..], &["delay", "0ms", "limit", packets]].concat())?;
         }
         Ok(())
     }
 
-    /// Lets everything pass again; how many packets had to wait, or were lost.
-    pub(crate) fn unshape(&self) -> u64 {
-        let device = self.device();
-        let told = self.call("tc", &["-s", "qdisc", "show", "dev", device]).unwrap_or_default();
-        // What was never there cannot be taken away.
-        let _ = self.call("tc", &["qdisc", "del", "dev", device, "root"]);
-        held_back(&told)
+    /// Slows down what this end of the link sends, from now on.
+    ///
+    /// # Errors
+    /// In words: there are no such queues.
+    pub(crate) fn shape(&self, shape: Shape) -> Result<(), String> {
+        match shape {
+            Shape::Rate { kilobits_per_s } => self.set_rate(&format!("{kilobits_per_s}kbit"), "16kb"),
+            Shape::Late { delay_ms } => self.set_delay(delay_ms),
+        }
+    }
+
+    /// Lets everything pass again.
+    pub(crate) fn unshape(&self, shape: Shape) {
+        let [rate, burst] = FREE;
+        // Where nothing was set nothing is to be undone.
+        let _ = match shape {
+            Shape::Rate { .. } => self.set_rate(rate, burst),
+            Shape::Late { .. } => self.set_delay(0),
+        };
+    }
+
+    fn set_rate(&self, rate: &str, burst: &str) -> Result<(), String> {
+        let (device, [bytes, _]) = (self.device(), ROOM);
+        let change = match self.end {
+            Some(0) => {
+                let root = ["qdisc", "change", "dev", device, "root", "handle", "1:"];
+                [&root[..], &["tbf", "rate", rate, "burst", burst, "limit", bytes]].concat()
+            }
+            _ => {
+                vec!["class", "change", "dev", device, "parent", "1:", "classid", "1:1", "htb", "rate", rate]
+            }
+        };
+        self.call("tc", &change).map(|_| ())
+    }
+
+    fn set_delay(&self, delay_ms: u64) -> Result<(), String> {
+        let (device, [_, packets]) = (self.device(), ROOM);
+        let (delay, jitter) = (format!("{delay_ms}ms"), format!("{}ms", delay_ms / 2));
+        let change = ["qdisc", "change", "dev", device, "parent", "1:1", "handle", "2:", "netem", "delay"];
+        self.call("tc", &[&change[..], &[&delay, &jitter, "limit", packets]].concat()).map(|_| ())
+    }
+
+    /// How many packets had to wait at this end, or were lost, from the beginning.
+    pub(crate) fn held_back(&self) -> u64 {
+        held_back(&self.call("tc", &["-s", "qdisc", "show", "dev", self.device()]).unwrap_or_default())
     }
 
     fn device(&self) -> &'static str {
@@ -242,6 +286,14 @@ mod tests {
         let mut bytes = [0; 7];
         other.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"through");
+        // What waits is late, and comes.
+        [&*services, &*clients].into_iter().for_each(|end| end.lay_queues(false).unwrap());
+        let before = clients.held_back();
+        clients.shape(Shape::Rate { kilobits_per_s: 1000 }).unwrap();
+        end.write_all(&[7; 60_000]).unwrap();
+        other.read_exact(&mut [0; 60_000]).unwrap();
+        assert!(clients.held_back() > before);
+        clients.unshape(Shape::Rate { kilobits_per_s: 1000 });
         // One port, which is in use: another connection to the same place has none.
         clients.limit_ports(Some(1)).unwrap();
         let first = clients.run(move || TcpStream::connect((at, 7001))).unwrap().unwrap();

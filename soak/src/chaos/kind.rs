@@ -44,7 +44,7 @@ pub(crate) enum Kind {
     Kill,
     /// Rate limits between network namespaces.
     Link,
-    /// Late and lost packets between network namespaces.
+    /// Late packets between network namespaces.
     Netem,
 }
 
@@ -122,7 +122,9 @@ impl Kind {
             Kind::Stop => "processes of clients get SIGSTOP, and SIGCONT later",
             Kind::Kill => "processes of clients get SIGKILL",
             Kind::Link => "tbf or htb limits the rate between the namespaces of services and of clients",
-            Kind::Netem => "netem makes packets between these two namespaces late, and loses some",
+            Kind::Netem => {
+                "netem makes packets between these two namespaces late, so that they overtake each other"
+            }
         }
     }
 

@@ -125,7 +125,7 @@ impl MemoryGroup {
     /// In words: the limit cannot be set.
     pub(crate) fn squeeze(&self, percent: u64) -> Result<(), String> {
         let least = match self.version {
-            Version::One => 16 << 10,
+            Version::One => 4 << 10,
             Version::Two => 4 << 20,
         };
         let bytes = (self.used_bytes()? / 100 * percent).max(least);

@@ -36,6 +36,9 @@ impl Grounds {
             if has(&[Kind::Link, Kind::Netem]) {
                 let mut clients = Ground::make().map_err(refused)?;
                 services.link(&mut clients).map_err(refused)?;
+                for end in [&services, &clients] {
+                    end.lay_queues(has(&[Kind::Netem])).map_err(refused)?;
+                }
                 grounds.clients = Some(clients);
             }
             grounds.services = Some(services);

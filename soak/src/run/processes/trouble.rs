@@ -15,7 +15,7 @@ use super::grounds::Grounds;
 use super::message::{Assignment, Order, Side};
 use super::{Episode, Kept, Troupe};
 use crate::Failure;
-use crate::chaos::{Event, Kind, MemoryGroup, Schedule, Shape, Share, connections};
+use crate::chaos::{Event, Ground, Kind, MemoryGroup, Schedule, Shape, Share, connections};
 use crate::machine::Stopwatch;
 use crate::run::episode::pause;
 
@@ -35,7 +35,8 @@ struct UnderWay {
     begun_ns: u64,
     /// For [`Kind::Stop`], the process that is stopped.
     serial: Option<u64>,
-    /// What it struck so far; for [`Kind::Memory`], at how many looks there was too little.
+    /// What it struck so far; for [`Kind::Memory`], at how many looks there was too little. For a link, how many packets had
+    /// waited before.
     count: u64,
 }
 
@@ -86,7 +87,7 @@ impl Trouble {
         self.events.clear();
         self.doomed = None;
         for under_way in self.under_way.drain(..) {
-            relent(under_way.event.kind, grounds);
+            relent(under_way.event, grounds);
         }
         for kept in processes.iter_mut().filter(|kept| kept.is_stopped) {
             kept.signal(Signal::CONT);
@@ -128,9 +129,9 @@ impl Troupe<'_> {
         if matches!(event.kind, Kind::Stop | Kind::Kill) {
             return self.stop(event, now_ns);
         }
-        match strike(&event, &self.grounds) {
-            Ok(()) => {
-                let under_way = UnderWay { event, begun_ns: now_ns, serial: None, count: 0 };
+        match strike(event, &self.grounds) {
+            Ok(count) => {
+                let under_way = UnderWay { event, begun_ns: now_ns, serial: None, count };
                 self.trouble.under_way.push(under_way);
             }
             // It was to be had when the run began: nothing is struck, which the summary shows.
@@ -202,7 +203,8 @@ impl Troupe<'_> {
                 Kind::Stop => count,
                 // Another one of its kind has it now, and tells.
                 _ if goes_on => 0,
-                kind => count + relent(kind, &self.grounds),
+                Kind::Memory => count + relent(event, &self.grounds),
+                _ => relent(event, &self.grounds).saturating_sub(count),
             };
             self.happened(event, begun_ns, touched);
         }
@@ -233,32 +235,43 @@ impl Troupe<'_> {
     }
 }
 
-/// Begins something that is done to where processes are.
-fn strike(event: &Event, grounds: &Grounds) -> Result<(), String> {
-    let strength = event.strength.clamp(1, 100);
-    let missing = || "there is no such ground".to_owned();
+/// How a link is slowed down by an event of this kind and strength.
+fn shape_of(event: Event) -> Shape {
     match event.kind {
-        Kind::Ports => {
-            let ports = u32::try_from(1 + (100 - strength) / 4).unwrap_or(1);
-            grounds.of(Side::Clients).ok_or_else(missing)?.limit_ports(Some(ports))
-        }
-        Kind::Memory => grounds.memory.as_ref().ok_or_else(missing)?.squeeze(100 - strength),
-        kind => {
-            let kilobits_per_s = 100_000 / strength;
-            let shape = match kind {
-                Kind::Netem => Shape::Netem { delay_ms: strength, loss_percent: strength.div_ceil(10) },
-                _ if event.number.is_multiple_of(2) => Shape::Tbf { kilobits_per_s },
-                _ => Shape::Htb { kilobits_per_s },
-            };
-            let [near, far] = grounds.link().ok_or_else(missing)?;
-            near.shape(shape).and_then(|()| far.shape(shape))
-        }
+        Kind::Netem => Shape::Late { delay_ms: event.strength },
+        _ => Shape::Rate { kilobits_per_s: 100_000 / event.strength.clamp(1, 100) },
     }
 }
 
-/// Ends it; what it struck, as far as that is known in the end.
-fn relent(kind: Kind, grounds: &Grounds) -> u64 {
-    match kind {
+fn held_back(ends: [&Ground; 2]) -> u64 {
+    ends.into_iter().map(Ground::held_back).sum()
+}
+
+/// Begins something that is done to where processes are; what has been counted of it before.
+fn strike(event: Event, grounds: &Grounds) -> Result<u64, String> {
+    let missing = || "there is no such ground".to_owned();
+    let weakness = 100 - event.strength.clamp(1, 100);
+    match event.kind {
+        Kind::Ports => {
+            let ports = u32::try_from(1 + weakness / 4).unwrap_or(1);
+            grounds.of(Side::Clients).ok_or_else(missing)?.limit_ports(Some(ports))?;
+        }
+        Kind::Memory => grounds.memory.as_ref().ok_or_else(missing)?.squeeze(weakness)?,
+        _ => {
+            let ends = grounds.link().ok_or_else(missing)?;
+            let before = held_back(ends);
+            for end in ends {
+                end.shape(shape_of(event))?;
+            }
+            return Ok(before);
+        }
+    }
+    Ok(0)
+}
+
+/// Ends it; what has been counted of it by now.
+fn relent(event: Event, grounds: &Grounds) -> u64 {
+    match event.kind {
         Kind::Ports => {
             let widened = grounds.of(Side::Clients).map(|ground| ground.limit_ports(None));
             u64::from(matches!(widened, Some(Ok(()))))
@@ -267,9 +280,10 @@ fn relent(kind: Kind, grounds: &Grounds) -> u64 {
             grounds.memory.iter().for_each(MemoryGroup::release);
             0
         }
-        Kind::Link | Kind::Netem => {
-            grounds.link().map_or(0, |ends| ends.iter().map(|end| end.unshape()).sum())
-        }
+        Kind::Link | Kind::Netem => grounds.link().map_or(0, |ends| {
+            ends.iter().for_each(|end| end.unshape(shape_of(event)));
+            held_back(ends)
+        }),
         _ => 0,
     }
 }
