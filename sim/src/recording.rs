@@ -41,6 +41,7 @@ use crate::frame::Format;
 use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
+pub(crate) use entry::address;
 pub use entry::{Call, End, Entry, epoll_events, kevents};
 pub use file::framed;
 pub use journal::{Budget, Journal, Taken};

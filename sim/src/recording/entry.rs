@@ -350,7 +350,7 @@ pub(super) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
 }
 
 /// The address that such bytes are.
-pub(super) fn address(bytes: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk()?;
     let port = u16::from_le_bytes(*port);
     if let Ok(octets) = <[u8; 4]>::try_from(ip) {
