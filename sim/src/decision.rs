@@ -181,6 +181,9 @@ pub(crate) trait Guide: fmt::Debug {
     /// What a wait has found, in the order in which it found it, before a decision about the order.
     fn found(&mut self, events: &[EpollEvent]);
 
+    /// The checksum of the bytes that a send has taken, before its call ends.
+    fn sent(&mut self, checksum: [u8; 4]);
+
     /// What a wait reports, before its call ends.
     fn reported(&mut self, events: &[EpollEvent]);
 }

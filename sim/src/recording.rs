@@ -51,6 +51,7 @@ pub use playback::Difference;
 pub use recorder::Recorder;
 pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
 pub use show::{write_json, write_text};
+pub(crate) use words::checksum;
 
 /// What the files begin with.
 pub const FORMAT: Format = Format { magic: "sim-recording", version: 1, what: "recording" };

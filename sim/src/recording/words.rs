@@ -40,7 +40,7 @@ pub(super) fn sendmsg(segments: &[IoSlice<'_>]) -> [u64; 2] {
 
 /// The CRC-32 of the first `taken` bytes.
 #[inline]
-pub(super) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
+pub(crate) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     let mut left = taken;
     for segment in segments {
