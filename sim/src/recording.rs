@@ -19,6 +19,7 @@
 //! An entry is a call, a message, a stop or the loop's end; see [`Entry`]. What the kernel gave is held whole, what the loop sent only as its
 //! length and CRC-32. Whoever reads a file never takes more memory than a small multiple of its size.
 
+mod chunk_pool;
 mod entry;
 mod file;
 mod journal;
@@ -41,6 +42,7 @@ use crate::frame::Format;
 use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
+pub use chunk_pool::ChunkPool;
 pub use entry::{Call, End, Entry, epoll_events, kevents};
 pub use file::framed;
 pub use journal::{Budget, Journal, Taken};

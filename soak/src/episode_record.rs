@@ -11,7 +11,7 @@ use reactor::Config;
 use reactor::sys::Readiness;
 use sim::decision::seed::Seed;
 use sim::member::Role;
-use sim::recording::{Budget, Failure, Journal, LoopLog, Plan, Recording, Verdict};
+use sim::recording::{Budget, ChunkPool, Failure, Journal, LoopLog, Plan, Recording, Verdict};
 
 /// How many recordings are kept in memory: of the episode that failed, and of the one before it.
 const KEPT: usize = 2;
@@ -34,16 +34,16 @@ struct Grown {
 }
 
 impl EpisodeRecord {
-    /// A record of no more than about `bytes_max` bytes.
+    /// An empty record, whose bound is that of `budget`.
     pub(crate) fn new(
         plan: Plan,
         nobody: SocketAddr,
         config: &Config,
         readiness: Readiness,
-        bytes_max: u64,
+        budget: Budget,
     ) -> EpisodeRecord {
         let recording = Recording::new(plan, nobody, config);
-        EpisodeRecord { recording, readiness, budget: Budget::new(bytes_max), grown: Mutex::default() }
+        EpisodeRecord { recording, readiness, budget, grown: Mutex::default() }
     }
 
     fn grown(&self) -> MutexGuard<'_, Grown> {
@@ -89,27 +89,36 @@ impl EpisodeRecord {
 pub(crate) struct Recordings {
     folder: PathBuf,
     kept: Mutex<VecDeque<(u64, Recording)>>,
+    pool: ChunkPool,
 }
 
 impl Recordings {
     /// Recordings that go to this folder when they are wanted.
     pub(crate) fn new(folder: &Path) -> Recordings {
-        Recordings { folder: folder.to_owned(), kept: Mutex::default() }
+        Recordings { folder: folder.to_owned(), kept: Mutex::default(), pool: ChunkPool::default() }
+    }
+
+    /// The budget of an episode that is about to begin: its memory is that of episodes whose recordings are gone.
+    pub(crate) fn budget(&self, bytes_max: u64) -> Budget {
+        Budget::drawing_on(bytes_max, &self.pool)
     }
 
     /// Keeps the recording of an episode, and lets the oldest one go.
     pub(crate) fn keep(&self, episode: u64, recording: Recording) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back((episode, recording));
-        if kept.len() > KEPT {
-            kept.pop_front();
+        if kept.len() > KEPT
+            && let Some((_, oldest)) = kept.pop_front()
+        {
+            oldest.loops.into_iter().for_each(|log| self.pool.give(log));
         }
     }
 
-    /// Memory of what is kept, in bytes.
+    /// Memory of what is kept, and of what is held ready for the next episodes, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().flat_map(|(_, recording)| &recording.loops).map(LoopLog::memory_bytes).sum()
+        let logs = kept.iter().flat_map(|(_, recording)| &recording.loops);
+        logs.map(LoopLog::memory_bytes).sum::<usize>() + self.pool.memory_bytes()
     }
 
     /// Writes what is kept. Answers the files, the latest last.

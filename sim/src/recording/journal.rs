@@ -9,12 +9,10 @@ use std::time::Duration;
 use reactor::sys::Fd;
 use reactor::time::duration_ns;
 
+use super::chunk_pool::ChunkPool;
 use super::entry::{Call, End, Entry};
 use crate::audit::Witness;
 use crate::workload::Numbered;
-
-/// Bytes of a chunk, but for its last entry. Each becomes a frame of the file.
-const CHUNK_BYTES: usize = 256 * 1024;
 
 /// What the recordings of an episode may hold together.
 ///
@@ -24,12 +22,18 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct Budget {
     used_bytes: Arc<AtomicU64>,
     bytes_max: u64,
+    pool: ChunkPool,
 }
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes_max: u64) -> Budget {
-        Budget { used_bytes: Arc::default(), bytes_max }
+        Budget::drawing_on(bytes_max, &ChunkPool::default())
+    }
+
+    /// A budget of so many bytes, whose memory comes from `pool` where it has some.
+    pub fn drawing_on(bytes_max: u64, pool: &ChunkPool) -> Budget {
+        Budget { used_bytes: Arc::default(), bytes_max, pool: pool.clone() }
     }
 
     /// Whether the bound is reached.
@@ -147,13 +151,13 @@ impl Growing {
 
     #[cold]
     fn next_chunk(&mut self, needed_bytes: usize) {
-        let Budget { used_bytes, bytes_max } = &self.budget;
+        let Budget { used_bytes, bytes_max, pool } = &self.budget;
         let held_bytes = used_bytes.fetch_add(self.chunk.len() as u64, Ordering::Relaxed);
         if held_bytes >= bytes_max.saturating_mul(2) {
             self.cut = true;
             return;
         }
-        let next = Vec::with_capacity(CHUNK_BYTES.max(needed_bytes));
+        let next = pool.take(needed_bytes);
         let full = std::mem::replace(&mut self.chunk, next);
         if !full.is_empty() {
             self.full.push(full);

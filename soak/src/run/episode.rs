@@ -124,8 +124,9 @@ impl Episode {
     {
         let (_reserved, nobody) = reserve_port()?;
         let config = Config::default();
-        let record = self.recordings.as_ref().map(|&(_, bytes_max)| {
-            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max)
+        let record = self.recordings.as_ref().map(|(recordings, bytes_max)| {
+            let budget = recordings.budget(*bytes_max);
+            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), budget)
         });
         let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
         let mut turmoil = match (&self.chaos, self.load) {
