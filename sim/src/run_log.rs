@@ -34,7 +34,7 @@ pub use difference::{Difference, Side};
 pub use encode::framed;
 
 /// What the files begin with.
-pub const FORMAT: Format = Format { magic: "sim-log", version: 1, what: "kept run" };
+pub const FORMAT: Format = Format { magic: "sim-log", version: 1, oldest: 1, what: "kept run" };
 
 /// How a kept run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use reactor::sys::{EpollEvent, EpollMask, Errno, Filter, Kevent, KeventFlags, Note};
 use reactor::time::Instant;
 
+use super::stretch::Stretch;
 use crate::file::shown;
 use crate::frame::varint;
 use crate::kernel::syscalls::names_of;
@@ -30,6 +31,8 @@ pub struct Call<'a> {
     pub outcome: Outcome,
     /// What came with it: bytes received, events, an address.
     pub given: &'a [u8],
+    /// What was received, where it is not in `given` because a workload generates it.
+    pub stretch: Option<Stretch>,
 }
 
 /// How a loop ended.
@@ -80,6 +83,8 @@ pub enum Entry<'a> {
 const KIND_MESSAGE: u8 = 0x60;
 const KIND_STOP: u8 = 0x61;
 const KIND_END: u8 = 0x62;
+/// A receive of what a workload generates.
+const KIND_STRETCH: u8 = 0x63;
 /// Set in the kind of a call that failed.
 const FAILED: u8 = 0x80;
 
@@ -164,7 +169,13 @@ impl Call<'_> {
     /// Writes it; `clock_ns` is what the clock said last, of which only the difference is written.
     #[inline]
     pub(super) fn put(&self, bytes: &mut Vec<u8>, clock_ns: &mut u64) {
-        let Call { kind, fd, arguments, asked, outcome, given } = *self;
+        let Call { kind, fd, arguments, asked, outcome, given, stretch } = *self;
+        if let Some(stretch) = stretch {
+            bytes.push(KIND_STRETCH);
+            varint::put(bytes, varint::zigzag(i64::from(fd)));
+            varint::put(bytes, arguments[0]);
+            return stretch.put(bytes);
+        }
         let Some(shape) = shape(kind) else { unreachable!("a loop never calls {}", kind.name()) };
         let failed = if matches!(outcome, Outcome::Error(_)) { FAILED } else { 0 };
         bytes.push(kind.number() | failed);
@@ -218,7 +229,16 @@ impl Call<'_> {
             }
             Outcome::Value(if kind == CallKind::Recv { given.len() as u64 } else { value })
         };
-        let call = Call { kind, fd, arguments, asked, outcome, given };
+        let call = Call { kind, fd, arguments, asked, outcome, given, stretch: None };
+        call.makes_sense().then_some(call)
+    }
+
+    fn take_stretch<'a>(bytes: &mut &'a [u8]) -> Option<Call<'a>> {
+        let fd = i32::try_from(varint::unzigzag(varint::take(bytes)?)).ok()?;
+        let arguments = [varint::take(bytes)?, 0];
+        let stretch = Stretch::take(bytes)?;
+        let (kind, outcome) = (CallKind::Recv, Outcome::Value(stretch.length));
+        let call = Call { kind, fd, arguments, asked: &[], outcome, given: &[], stretch: Some(stretch) };
         call.makes_sense().then_some(call)
     }
 
@@ -322,6 +342,7 @@ impl Entry<'_> {
                 2 => End::Panic { message: take_text(bytes)? },
                 _ => return None,
             }),
+            KIND_STRETCH => Entry::Call(Call::take_stretch(bytes)?),
             kind => Entry::Call(Call::take(kind, bytes, clock_ns)?),
         })
     }

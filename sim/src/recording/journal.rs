@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reactor::sys::Fd;
+use reactor::sys::{Errno, Fd};
 use reactor::time::duration_ns;
 
 use super::chunk_pool::ChunkPool;
 use super::entry::{Call, End, Entry};
+use super::stretch::{STRETCH_BYTES_MIN, Streams, Stretch};
 use crate::audit::Witness;
+use crate::trace::{CallKind, Outcome};
 use crate::workload::Numbered;
+use crate::workload::content::Position;
 
 /// What the recordings of an episode may hold together.
 ///
@@ -57,11 +60,26 @@ impl fmt::Debug for Journal {
 struct Growing {
     full: Vec<Vec<u8>>,
     chunk: Vec<u8>,
+    streams: Streams,
+    /// The last receive, of which it is not known yet whether its bytes have to be held.
+    open: Option<Receive>,
+    /// Its bytes.
+    received: Vec<u8>,
     budget: Budget,
     entries: u64,
     clock_ns: u64,
     ended: bool,
     cut: bool,
+}
+
+/// A receive that gave bytes.
+#[derive(Copy, Clone, Debug)]
+struct Receive {
+    fd: i32,
+    /// What there was room for, in bytes.
+    room: u64,
+    /// The address that the bytes were written to: a party that is offered that memory is offered these bytes.
+    address: usize,
 }
 
 /// What a journal holds.
@@ -79,6 +97,9 @@ impl Journal {
         let growing = Growing {
             full: Vec::new(),
             chunk: Vec::new(),
+            streams: Streams::default(),
+            open: None,
+            received: Vec::new(),
             budget: budget.clone(),
             entries: 0,
             clock_ns: 0,
@@ -95,7 +116,36 @@ impl Journal {
 
     #[inline]
     pub(super) fn call(&self, call: &Call<'_>) {
-        self.growing().add(call.asked.len() + call.given.len(), |bytes, clock_ns| call.put(bytes, clock_ns));
+        self.growing().call(call);
+    }
+
+    /// A receive into `buffer` came to this.
+    #[inline]
+    pub(super) fn received(&self, fd: Fd, buffer: &[u8], result: Result<usize, Errno>) {
+        let (fd, room) = (fd.as_raw(), buffer.len() as u64);
+        let given = &buffer[..result.unwrap_or(0)];
+        let mut growing = self.growing();
+        growing.settle();
+        if given.len() < STRETCH_BYTES_MIN {
+            growing.streams.pass(fd, given);
+            let outcome = result.map_or_else(Outcome::Error, |length| Outcome::Value(length as u64));
+            return growing.call(&received(fd, room, outcome, given, None));
+        }
+        growing.open = Some(Receive { fd, room, address: given.as_ptr() as usize });
+        growing.received.clear();
+        growing.received.extend_from_slice(given);
+    }
+
+    /// A descriptor was made.
+    pub(super) fn begin_stream(&self, fd: Fd) {
+        self.growing().streams.begin(fd);
+    }
+
+    /// Of the bytes `offered` to the party, the first `taken` were taken, and are the stream's up to `next`, where that is
+    /// known. Then the last receive's bytes need not be held.
+    #[inline]
+    pub fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        self.growing().data(offered, taken, next);
     }
 
     /// A message was handed to the handler.
@@ -124,6 +174,7 @@ impl Journal {
     /// Takes what is held, also while the loop goes on; nothing follows in this journal then.
     pub fn take(&self) -> Taken {
         let mut growing = self.growing();
+        growing.settle();
         let mut chunks = std::mem::take(&mut growing.full);
         chunks.push(std::mem::take(&mut growing.chunk));
         growing.ended = true;
@@ -131,7 +182,53 @@ impl Journal {
     }
 }
 
+fn received<'a>(fd: i32, room: u64, outcome: Outcome, given: &'a [u8], stretch: Option<Stretch>) -> Call<'a> {
+    Call { kind: CallKind::Recv, fd, arguments: [room, 0], asked: &[], outcome, given, stretch }
+}
+
 impl Growing {
+    #[inline]
+    fn call(&mut self, call: &Call<'_>) {
+        self.add(call.asked.len() + call.given.len(), |bytes, clock_ns| call.put(bytes, clock_ns));
+    }
+
+    #[inline]
+    fn data(&mut self, offered: &[u8], taken: usize, next: Option<Position>) {
+        let (Some(Receive { fd, room, address }), Some(next)) = (self.open, next) else { return };
+        let length = self.received.len();
+        let Some(kept) = offered.len().checked_sub(length) else { return };
+        // Behind bytes that the party had left before, or the memory itself.
+        let is_same = offered.as_ptr() as usize + kept == address || offered.ends_with(&self.received);
+        let begin = next.before(taken).map(|offered| offered.after(kept));
+        let Some(begin) = begin.filter(|_| is_same) else { return };
+        // What the party has not taken, it has not compared.
+        let compared = taken.saturating_sub(kept).min(length);
+        if begin.after(compared).is_of(&self.received[compared..]) {
+            self.open = None;
+            let stretch = self.streams.found(fd, begin, length);
+            self.call(&received(fd, room, Outcome::Value(stretch.length), &[], Some(stretch)));
+        }
+    }
+
+    /// Takes down the last receive, if that is still to be done: no party has said what its bytes are.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(receive) = self.open.take() {
+            self.hold(receive);
+        }
+    }
+
+    fn hold(&mut self, Receive { fd, room, .. }: Receive) {
+        let bytes = std::mem::take(&mut self.received);
+        let outcome = Outcome::Value(bytes.len() as u64);
+        let call = match self.streams.find(fd, &bytes) {
+            None => received(fd, room, outcome, &bytes, None),
+            stretch => received(fd, room, outcome, &[], stretch),
+        };
+        self.call(&call);
+        self.received = bytes;
+    }
+
     #[inline]
     fn add(&mut self, extra_bytes: usize, put: impl FnOnce(&mut Vec<u8>, &mut u64)) {
         /// More than an entry has beside its slices.
@@ -139,6 +236,8 @@ impl Growing {
         if self.ended || self.cut {
             return;
         }
+        // In the order in which things happened.
+        self.settle();
         if self.chunk.len() + extra_bytes + ENTRY_BYTES > self.chunk.capacity() {
             self.next_chunk(extra_bytes + ENTRY_BYTES);
             if self.cut {
@@ -177,5 +276,9 @@ impl Witness for Journal {
 
     fn message(&self, message: Numbered) {
         Journal::message(self, message);
+    }
+
+    fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        Journal::data(self, offered, taken, next);
     }
 }
