@@ -138,7 +138,10 @@ impl Journal {
 
     /// A descriptor was made.
     pub(super) fn begin_stream(&self, fd: Fd) {
-        self.growing().streams.begin(fd);
+        let mut growing = self.growing();
+        // Of whoever had the number before.
+        growing.settle();
+        growing.streams.begin(fd);
     }
 
     /// Of the bytes `offered` to the party, the first `taken` were taken, and are the stream's up to `next`, where that is
@@ -280,5 +283,116 @@ impl Witness for Journal {
 
     fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
         Journal::data(self, offered, taken, next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reactor::sys::Readiness;
+
+    use super::super::LoopLog;
+    use super::*;
+    use crate::member::Role;
+    use crate::workload::content::Content;
+
+    const CONTENT: Content = Content { stream: 0x7_0000_0003, length: 1 << 20 };
+
+    fn bytes(from: u64, to: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        CONTENT.append(from, to, &mut bytes);
+        bytes
+    }
+
+    fn next(offset: u64) -> Option<Position> {
+        Some(Position { content: CONTENT, offset })
+    }
+
+    fn fd() -> Fd {
+        Fd::from_raw(9)
+    }
+
+    /// Each receive that was taken down: the offset and length of a stretch, or the bytes.
+    fn receives(journal: &Journal) -> Vec<Result<(u64, u64), Vec<u8>>> {
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
+        let of = |entry: Entry<'_>| match entry {
+            Entry::Call(Call { kind: CallKind::Recv, stretch: Some(stretch), .. }) => {
+                Some(Ok((stretch.begin.offset, stretch.length)))
+            }
+            Entry::Call(Call { kind: CallKind::Recv, given, .. }) => Some(Err(given.to_vec())),
+            _ => None,
+        };
+        log.entries().filter_map(of).collect()
+    }
+
+    fn journal() -> Journal {
+        Journal::new(&Budget::new(1 << 30))
+    }
+
+    #[test]
+    fn bytes_that_the_party_has_compared_are_not_held() {
+        let (journal, received) = (journal(), bytes(5000, 6000));
+        journal.received(fd(), &received, Ok(1000));
+        journal.data(&received, 1000, next(6000));
+        assert_eq!(receives(&journal), [Ok((5000, 1000))]);
+    }
+
+    #[test]
+    fn bytes_that_the_party_left_are_compared_here() {
+        let (journal, received) = (journal(), bytes(5000, 6000));
+        journal.received(fd(), &received, Ok(1000));
+        journal.data(&received, 300, next(5300));
+        // They come again, before those that are received next.
+        let more = bytes(6000, 6400);
+        journal.received(fd(), &more, Ok(400));
+        journal.data(&bytes(5300, 6400), 900, next(6200));
+        let mut wrong = bytes(6400, 7000);
+        wrong[599] ^= 1;
+        journal.received(fd(), &wrong, Ok(600));
+        journal.data(&[&bytes(6200, 6400)[..], &wrong].concat(), 500, next(6700));
+        assert_eq!(receives(&journal), [Ok((5000, 1000)), Ok((6000, 400)), Err(wrong)]);
+    }
+
+    #[test]
+    fn bytes_of_another_receive_than_the_party_was_offered_are_held() {
+        let (journal, received) = (journal(), vec![1; 500]);
+        journal.received(fd(), &received, Ok(500));
+        journal.data(&bytes(100, 600), 500, next(600));
+        assert_eq!(receives(&journal), [Err(received)]);
+    }
+
+    #[test]
+    fn bytes_that_no_party_saw_are_those_that_the_stream_owes_or_are_held() {
+        let journal = journal();
+        journal.begin_stream(fd());
+        for (from, to) in [(0, 300), (300, 310), (310, 1000)] {
+            journal.received(fd(), &bytes(from, to), Ok((to - from) as usize));
+        }
+        journal.received(fd(), &[2; 400], Ok(400));
+        journal.received(fd(), &bytes(1000, 2000), Ok(1000));
+        // The number is another connection's now, and so is its header.
+        journal.begin_stream(fd());
+        journal.received(fd(), &bytes(0, 256), Ok(256));
+        let expected = [
+            Ok((0, 300)),
+            Err(bytes(300, 310)),
+            Ok((310, 690)),
+            Err(vec![2; 400]),
+            Err(bytes(1000, 2000)),
+            Ok((0, 256)),
+        ];
+        assert_eq!(receives(&journal), expected);
+    }
+
+    #[test]
+    fn a_receive_has_its_place_before_what_followed_it() {
+        let journal = journal();
+        let received = vec![3; 400];
+        journal.received(fd(), &received, Ok(400));
+        journal.stop(Duration::from_secs(1));
+        journal.received(fd(), &received, Ok(400));
+        journal.end(End::Stopped);
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
+        let kinds: Vec<bool> = log.entries().map(|entry| matches!(entry, Entry::Call(_))).collect();
+        assert_eq!(kinds, [true, false, true, false]);
     }
 }
