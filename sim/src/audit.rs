@@ -27,6 +27,12 @@ pub trait Witness {
     /// Bytes that a read would still give.
     fn unread_bytes(&self, fd: Fd) -> u64;
 
+    /// Whether the process at the other end was killed, so that its stream may end in order, and anywhere.
+    fn ends_short(&self, fd: Fd) -> bool {
+        let _ = fd;
+        false
+    }
+
     /// A message of another thread is about to be handled.
     fn message(&self, message: Numbered) {
         let _ = message;
@@ -337,6 +343,11 @@ impl<P: Party> Handler for Audited<P> {
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut P::Connection, unconsumed: usize) {
         self.check_open(ctx, token, "on_end");
+        if let (Some(witness), Some(fd)) = (&self.witness, ctx.descriptor(token))
+            && witness.ends_short(fd)
+        {
+            self.party.cut_short(token);
+        }
         self.party.on_end(ctx, token, state, unconsumed);
         self.note_closing(ctx, token);
     }

@@ -9,7 +9,7 @@ mod own_calls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use reactor::sys::{Errno, Readiness, Syscalls};
+use reactor::sys::{Errno, Readiness, SocketOption, Syscalls};
 use reactor::time::Instant;
 use reactor::{Config, Counters, ListenOptions, Reactor, Sender, Turn};
 
@@ -63,7 +63,8 @@ pub struct Member<'a, S: Syscalls, P: Party> {
 }
 
 impl<'a, S: Syscalls, P: Party> Member<'a, S, P> {
-    /// Makes a loop; a service listens at a free port of 127.0.0.1.
+    /// Makes a loop. A service listens at `shared`, beside others that listen there too (`SO_REUSEPORT`), or at a free port
+    /// of 127.0.0.1.
     ///
     /// # Errors
     /// Those of [`Reactor::new`] and [`Reactor::listen`].
@@ -71,6 +72,7 @@ impl<'a, S: Syscalls, P: Party> Member<'a, S, P> {
         sys: S,
         config: &Config,
         role: Role,
+        shared: Option<SocketAddr>,
         audited: &'a mut Audited<P>,
     ) -> Result<Member<'a, S, P>, Errno> {
         let wait_rounding_ns = match sys.readiness() {
@@ -78,9 +80,13 @@ impl<'a, S: Syscalls, P: Party> Member<'a, S, P> {
             Readiness::Kqueue => 0,
         };
         let mut reactor = Reactor::new(sys, config.clone(), audited)?;
-        let mut address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut address = shared.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         if role == Role::Service {
-            let listener = reactor.listen(address, &ListenOptions::default(), 0)?;
+            let mut options = ListenOptions::default();
+            if shared.is_some() {
+                options.options.push(SocketOption::ReusePort(true));
+            }
+            let listener = reactor.listen(address, &options, 0)?;
             address = reactor.local_address(listener)?;
         }
         Ok(Member {

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod content;
 pub mod echo;
+pub mod ledger;
 pub mod load;
 pub mod stream_plan;
 pub mod timers;
@@ -20,6 +21,7 @@ use reactor::time::Instant;
 use reactor::{Config, Context, Handler, Sender, Token};
 
 use self::content::Position;
+pub use self::ledger::Accounts;
 pub use self::load::{Load, Measures};
 use crate::decision::{Decisions, Domain, Site};
 pub use crate::stage::StageName;
@@ -188,6 +190,11 @@ pub trait Party: Handler<Message = Numbered> {
         None
     }
 
+    /// Told just before the end of a stream: the process at its other end was killed, so that it may end anywhere.
+    fn cut_short(&mut self, token: Token) {
+        let _ = token;
+    }
+
     /// A turn has ended, or the loop has gone to sleep.
     fn after_turn(&mut self, facts: TurnFacts) {
         let _ = facts;
@@ -323,6 +330,7 @@ pub trait Workload: Sized {
 
 /// What became of the connections of one side. Each is counted once.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tally {
     /// Connects asked for and taken.
     pub connects: u64,

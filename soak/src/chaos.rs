@@ -5,6 +5,7 @@
 //! descriptors are told by the errors of calls. A stream that was only delayed, split or stalled has to come whole.
 
 mod chronicle;
+pub(crate) mod connections;
 mod crossing;
 mod cuts;
 mod interrupt;
@@ -19,8 +20,9 @@ mod tests;
 mod turmoil;
 
 pub(crate) use self::chronicle::{Chronicle, Happened};
+pub(crate) use self::cuts::Cuts;
 pub(crate) use self::kind::Kind;
-pub(crate) use self::schedule::{ChaosOptions, Level};
+pub(crate) use self::schedule::{ChaosOptions, Event, Level, Schedule, Share};
 pub(crate) use self::storm::CONNECTIONS_MAX as STORM_CONNECTIONS_MAX;
 pub(crate) use self::turmoil::{Exposure, Turmoil};
 
@@ -33,7 +35,7 @@ use crate::{Failure, say};
 pub(crate) fn list() -> Result<(), Failure> {
     for kind in Kind::ALL {
         say(&format!("{kind:<12} {}", kind.describe()))?;
-        match kind.left_out() {
+        match kind.left_out(true) {
             None => say(&format!("{:<12}   needs {}", "", kind.needs()))?,
             Some(reason) => say(&format!("{:<12}   left out here: {reason}; needs {}", "", kind.needs()))?,
         }

@@ -13,6 +13,8 @@ use sim::decision::seed::Seed;
 use sim::member::Role;
 use sim::recording::{Budget, ChunkPool, Failure, Journal, LoopLog, Plan, Recording, Verdict};
 
+use crate::run::Seat;
+
 /// How many recordings are kept in memory: of the episode that failed, and of the one before it.
 const KEPT: usize = 2;
 
@@ -51,10 +53,11 @@ impl EpisodeRecord {
     }
 
     /// The journal of a loop that is about to be made, and is told these addresses of the services.
-    pub(crate) fn journal(&self, role: Role, index: usize, addresses: &[SocketAddr]) -> Journal {
+    pub(crate) fn journal(&self, role: Role, index: usize, seat: Seat, addresses: &[SocketAddr]) -> Journal {
         let journal = Journal::new(&self.budget);
         let index = u32::try_from(index).expect("loops are counted in hundreds");
-        let log = LoopLog::empty(role, index, self.readiness, addresses.to_vec());
+        let mut log = LoopLog::empty(role, index, self.readiness, addresses.to_vec());
+        (log.incarnation, log.shared) = (seat.incarnation, seat.shared);
         self.grown().journals.push((log, journal.clone()));
         journal
     }
@@ -88,6 +91,8 @@ impl EpisodeRecord {
 /// The latest recordings.
 pub(crate) struct Recordings {
     folder: PathBuf,
+    /// What the names of the files end with: whose they are, if not everybody's.
+    whose: String,
     kept: Mutex<VecDeque<(u64, Recording)>>,
     pool: ChunkPool,
 }
@@ -95,12 +100,23 @@ pub(crate) struct Recordings {
 impl Recordings {
     /// Recordings that go to this folder when they are wanted.
     pub(crate) fn new(folder: &Path) -> Recordings {
-        Recordings { folder: folder.to_owned(), kept: Mutex::default(), pool: ChunkPool::default() }
+        Recordings::of(folder, "")
+    }
+
+    /// Recordings of a part of an episode; the names of their files end with `whose`.
+    pub(crate) fn of(folder: &Path, whose: &str) -> Recordings {
+        let (folder, whose) = (folder.to_owned(), whose.to_owned());
+        Recordings { folder, whose, kept: Mutex::default(), pool: ChunkPool::default() }
     }
 
     /// The budget of an episode that is about to begin: its memory is that of episodes whose recordings are gone.
     pub(crate) fn budget(&self, bytes_max: u64) -> Budget {
         Budget::drawing_on(bytes_max, &self.pool)
+    }
+
+    /// Where they go.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Keeps the recording of an episode, and lets the oldest one go.
@@ -133,7 +149,7 @@ impl Recordings {
         let mut paths = Vec::new();
         for (episode, recording) in kept {
             let Plan { workload, seed, .. } = recording.plan;
-            let stem = format!("{workload}-episode-{episode}-{}", Seed(seed));
+            let stem = format!("{workload}-episode-{episode}-{}{}", Seed(seed), self.whose);
             let path = write_new(&self.folder, &stem, &recording)
                 .map_err(|error| format!("cannot write the recording {stem} into {folder}: {error}"))?;
             paths.push(path);

@@ -178,6 +178,9 @@ enum Command {
     Night(night::Arguments),
     /// Draw what a soak or a night measured, as one self-contained page; compare two soaks
     Report(report::Arguments),
+    /// Play a part of an episode of `run --processes`
+    #[command(hide = true)]
+    EpisodeProcess,
     /// Keep one part of a night
     #[command(hide = true)]
     Keep(night::keeper::Arguments),
@@ -209,6 +212,7 @@ fn main() -> ExitCode {
             return night::night(&arguments).unwrap_or_else(|failure| failure.report());
         }
         Command::Report(arguments) => report::report(&arguments),
+        Command::EpisodeProcess => run::processes::child::play(),
         Command::Keep(arguments) => night::keeper::keep(&arguments),
     };
     match outcome {

@@ -90,6 +90,8 @@ pub(crate) struct Place {
     pub(crate) gauge: Arc<Gauge>,
     /// How far its clock is set forward.
     pub(crate) clock_shift_ns: u64,
+    /// Where a service listens beside others; `None` for a port of its own.
+    pub(crate) shared: Option<SocketAddr>,
     /// What it has to do with chaos, if there is any.
     pub(crate) exposure: Option<Exposure>,
     /// Where it is recorded, if it is.
@@ -158,8 +160,8 @@ impl Outside {
         place: &Place,
         audited: &mut Audited<P>,
     ) -> Result<Counters, Breach> {
-        let Place { role, config, gauge, journal, .. } = place;
-        let mut driven = match Driven::open(sys, config, *role, audited) {
+        let Place { role, config, gauge, shared, journal, .. } = place;
+        let mut driven = match Driven::open(sys, config, *role, *shared, audited) {
             Ok(driven) => driven,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
@@ -229,8 +231,15 @@ mod tests {
         let gauge = roster.enter(WorkloadKind::Timers, Role::Service, "a service".to_owned());
         let config = Config::default();
         let (role, clock_shift_ns) = (Role::Service, 0);
-        let place =
-            Place { role, config: config.clone(), gauge, clock_shift_ns, journal: None, exposure: None };
+        let place = Place {
+            role,
+            config: config.clone(),
+            gauge,
+            clock_shift_ns,
+            shared: None,
+            journal: None,
+            exposure: None,
+        };
         let Ok(member) = start::<System, _>(place, move || plan.service(0, &[], &config)) else {
             panic!("a loop can be made");
         };

@@ -5,9 +5,11 @@
 //! been judged there is a quiet point, at which what is left in the process is looked at. Beside them, in long runs, one
 //! service lives as long as the run.
 
+mod cast;
 mod directory;
 mod episode;
 mod options;
+pub(crate) mod processes;
 mod quiet;
 mod record;
 pub(crate) mod roster;
@@ -26,6 +28,7 @@ use serde_json::{Value, json};
 use sim::decision::seed::seed_of_run;
 use sim::workload::{Load, WorkloadKind};
 
+pub(crate) use self::cast::Seat;
 use self::directory::{Directory, Past, SCHEMA};
 use self::episode::{Broken, Ended, Episode, pause};
 pub(crate) use self::options::RunArguments;
@@ -279,6 +282,8 @@ impl Run {
             stalled: Arc::clone(&self.stalled),
             // What lives as long as the run would be cut at the bound.
             recordings: self.recordings.clone().filter(|_| index.is_some()),
+            stalled_after: self.options.stalled_after(),
+            processes: index.and(self.options.processes()),
             plant: self.output.plant,
         }
     }
@@ -475,6 +480,7 @@ impl Run {
         act: impl FnOnce(&Record<'_>) -> R,
     ) -> R {
         let totals = self.roster.totals();
+        let (process, processes) = self.roster.processes(shortage::with_room(Process::look));
         act(&Record {
             elapsed_ms: self.elapsed_ms(),
             part: self.part,
@@ -482,7 +488,8 @@ impl Run {
             totals: &totals,
             latencies,
             now: self.roster.now(),
-            process: shortage::with_room(Process::look),
+            process,
+            processes,
             failures: self.failures.len() as u64,
         })
     }
@@ -517,7 +524,7 @@ impl Run {
         match self.output.plant {
             Some(Plant::LeakDescriptors) => std::mem::forget(std::fs::File::open("/dev/null")),
             Some(Plant::LeakMemory) => std::mem::forget(vec![1u8; 512 * 1024]),
-            Some(Plant::Stall) | None => {}
+            Some(Plant::Stall | Plant::Crash) | None => {}
         }
     }
 

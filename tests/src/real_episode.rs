@@ -20,7 +20,7 @@ use reactor::{Config, Sender, Turn};
 use sim::audit::{Audited, Witness};
 use sim::member::{Member, Role, STOP_WITHIN};
 use sim::recording::{Budget, End, Failure, Journal, LoopLog, Plan, PlanUse, Recorder, Recording, Verdict};
-use sim::workload::{Breach, Numbered, Party, Workload};
+use sim::workload::{Accounts, Breach, Numbered, Party};
 
 /// A party that has not finished by now never will.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
@@ -239,7 +239,7 @@ pub fn record(wanted: &Wanted) -> Recorded {
 /// As [`record`].
 pub fn record_plan<W>(wanted: &Wanted, plan: W) -> Recorded
 where
-    W: Workload + Send + Sync + 'static,
+    W: Accounts + Send + Sync + 'static,
     W::Service: Send + Debug + 'static,
     W::Client: Send + Debug + 'static,
 {
@@ -333,7 +333,7 @@ impl Driver {
         role: Role,
         audited: &mut Audited<P>,
     ) -> (End, bool) {
-        let mut member = Member::open(sys, config, role, audited).expect("a loop");
+        let mut member = Member::open(sys, config, role, None, audited).expect("a loop");
         self.ready.send((member.sender(), member.address())).expect("somebody waits for it");
         member.begin();
         let mut turn = Ok(Turn::Ran);
@@ -370,7 +370,7 @@ impl PlanUse for Real<'_> {
 
     fn with<W>(self, plan: W) -> Recorded
     where
-        W: Workload + Send + Sync + 'static,
+        W: Accounts + Send + Sync + 'static,
         W::Service: Send + Debug + 'static,
         W::Client: Send + Debug + 'static,
     {

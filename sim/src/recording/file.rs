@@ -126,6 +126,13 @@ fn loop_header(log: &LoopLog) -> String {
     let mut text = String::new();
     line(&mut text, "role", log.role.name());
     line(&mut text, "index", &log.index.to_string());
+    // Whoever knows nothing of these two reads the others.
+    if log.incarnation > 0 {
+        line(&mut text, "incarnation", &log.incarnation.to_string());
+    }
+    if let Some(shared) = log.shared {
+        line(&mut text, "shared", &shared.to_string());
+    }
     line(&mut text, "poller", readiness_name(log.readiness));
     let addresses: Vec<String> = log.addresses.iter().map(SocketAddr::to_string).collect();
     line(&mut text, "addresses", &addresses.join(" "));
@@ -197,6 +204,12 @@ fn loop_of(payload: &[u8]) -> Result<LoopLog, String> {
         named(&lines, "addresses", addresses)?,
     );
     log.cut = named(&lines, "cut", yes_or_no)?;
+    if lines.contains_key("incarnation") {
+        log.incarnation = named(&lines, "incarnation", |text| text.parse().ok())?;
+    }
+    if lines.contains_key("shared") {
+        log.shared = Some(named(&lines, "shared", |text| text.parse().ok())?);
+    }
     Ok(log)
 }
 

@@ -15,6 +15,10 @@ pub struct LoopLog {
     pub role: Role,
     /// Its number among those of its role.
     pub index: u32,
+    /// Which life of it this is, counted from 0: of several that share an address, or followed one that died.
+    pub incarnation: u32,
+    /// Where it listens beside others; `None` for a port of its own.
+    pub shared: Option<SocketAddr>,
     /// Which readiness calls its system has.
     pub readiness: Readiness,
     /// The addresses of the services, as it was told them when it was made.
@@ -49,7 +53,8 @@ impl Cursor {
 impl LoopLog {
     /// A log that holds nothing yet.
     pub fn empty(role: Role, index: u32, readiness: Readiness, addresses: Vec<SocketAddr>) -> LoopLog {
-        LoopLog { role, index, readiness, addresses, chunks: Vec::new(), cut: false }
+        let (chunks, incarnation, shared, cut) = (Vec::new(), 0, None, false);
+        LoopLog { role, index, incarnation, shared, readiness, addresses, chunks, cut }
     }
 
     /// The same, with what a journal holds.

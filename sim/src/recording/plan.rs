@@ -7,7 +7,7 @@ use crate::workload::cluster::Cluster;
 use crate::workload::echo::Echo;
 use crate::workload::timers::Timers;
 use crate::workload::wake::Wake;
-use crate::workload::{Load, Scale, Workload, WorkloadKind};
+use crate::workload::{Accounts, Load, Scale, WorkloadKind};
 
 /// See the module.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ pub trait PlanUse {
     /// Does it.
     fn with<W>(self, plan: W) -> Self::Output
     where
-        W: Workload + Send + Sync + 'static,
+        W: Accounts + Send + Sync + 'static,
         W::Service: Send + Debug + 'static,
         W::Client: Send + Debug + 'static;
 }

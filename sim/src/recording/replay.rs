@@ -134,12 +134,20 @@ impl PlanUse for Episode<'_> {
             let shared = Rc::new(log.clone());
             let one = match log.role {
                 Role::Service => {
-                    let played = play(&shared, config, until, plan.service(index, &log.addresses, config));
+                    let party = match log.incarnation {
+                        0 => plan.service(index, &log.addresses, config),
+                        incarnation => plan.service_again(index, incarnation, &log.addresses, config),
+                    };
+                    let played = play(&shared, config, until, party);
                     services.push(played);
                     told(&services, parties)
                 }
                 Role::Client => {
-                    let played = play(&shared, config, until, plan.client(index, &log.addresses, *nobody));
+                    let party = match log.incarnation {
+                        0 => plan.client(index, &log.addresses, *nobody),
+                        incarnation => plan.client_again(index, incarnation, &log.addresses, *nobody),
+                    };
+                    let played = play(&shared, config, until, party);
                     clients.push(played);
                     told(&clients, parties)
                 }
@@ -205,7 +213,7 @@ fn play<P: Party>(log: &Rc<LoopLog>, config: &Config, until: Option<u64>, party:
     let mut lost_at_accept = false;
     let inside = Inside::enter();
     let driven = panics::catch(|| {
-        let mut member = Member::open(playback.clone(), &config, log.role, &mut audited)
+        let mut member = Member::open(playback.clone(), &config, log.role, log.shared, &mut audited)
             .map_err(|error| Breach::new("turn-error", format!("a loop could not be made: {error}")))?;
         let ended = drive(&mut member, &playback);
         let counters = member.counters();

@@ -20,7 +20,8 @@ use reactor::Config;
 
 use self::client::ClusterClient;
 use self::service::ClusterService;
-use super::{Breach, Load, Scale, Workload, between, pick};
+use super::ledger::{self, Accounts};
+use super::{Breach, Load, Scale, Tally, Workload, between, pick};
 use crate::decision::Decisions;
 
 /// How many hosts there are.
@@ -168,18 +169,55 @@ impl Workload for Cluster {
         clients: &[&ClusterClient],
         lost_at_accept: bool,
     ) -> Result<(), Breach> {
+        ledger::judge(self, services, clients, lost_at_accept)
+    }
+}
+
+/// What the clients of a host leave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ClusterClientLedger {
+    /// Its connections, counted.
+    pub tally: Tally,
+    /// Requests that were issued.
+    pub issued: u64,
+    /// Requests that have their answer.
+    pub completed: u64,
+    /// The first connection that broke, and nothing that the world knows of broke it.
+    pub broken: Option<String>,
+}
+
+impl Accounts for Cluster {
+    type ServiceLedger = Tally;
+    type ClientLedger = ClusterClientLedger;
+
+    fn service_ledger(service: &ClusterService) -> Tally {
+        service.tally()
+    }
+
+    fn client_ledger(client: &ClusterClient) -> ClusterClientLedger {
+        let (issued, completed) = client.requests();
+        let broken = client.broken().map(str::to_owned);
+        ClusterClientLedger { tally: client.tally(), issued, completed, broken }
+    }
+
+    fn judge_ledgers(
+        &self,
+        services: &[Tally],
+        clients: &[ClusterClientLedger],
+        lost_at_accept: bool,
+    ) -> Result<(), Breach> {
         for service in services {
-            service.tally().check("service")?;
+            service.check("service")?;
         }
-        for client in clients {
-            client.tally().check("client")?;
-            let (issued, completed) = client.requests();
+        for ClusterClientLedger { tally, issued, completed, broken } in clients {
+            tally.check("client")?;
             if issued != completed {
                 let details = format!("{issued} requests were issued and {completed} completed");
                 return Err(Breach::new("conservation", details));
             }
-            if let Some(broken) = client.broken().filter(|_| !lost_at_accept) {
-                return Err(Breach::new("byte-stream", broken.to_owned()));
+            if let Some(broken) = broken.as_ref().filter(|_| !lost_at_accept) {
+                return Err(Breach::new("byte-stream", broken.clone()));
             }
         }
         Ok(())

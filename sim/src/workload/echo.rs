@@ -6,13 +6,14 @@
 
 mod client;
 mod feed;
+mod ledger;
 mod service;
 
 pub use client::{Attempt, EchoClient, Fate};
+pub use ledger::{AttemptLedger, EchoClientLedger, EchoServiceLedger, Outcome, StreamLedger};
 pub(crate) use service::is_shortage;
 pub use service::{EchoService, Ended, ServedStream};
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use reactor::Config;
 
 use self::feed::Feed;
 use super::stream_plan::{Appetite, Ending, StreamPlan};
-use super::{Breach, Load, Scale, Workload, between, pick};
+use super::{Breach, Load, Scale, Workload, between, ledger as accounts, pick};
 use crate::decision::Decisions;
 
 /// How a service sends bytes back.
@@ -225,7 +226,19 @@ impl Workload for Echo {
     }
 
     fn client(&self, index: usize, addresses: &[SocketAddr], nobody: SocketAddr) -> EchoClient {
-        let mut client = EchoClient::new(index, &self.streams[index], addresses[0], nobody, self.checks);
+        self.client_again(index, 0, addresses, nobody)
+    }
+
+    /// Its streams have numbers of their own in each life.
+    fn client_again(
+        &self,
+        index: usize,
+        incarnation: u32,
+        addresses: &[SocketAddr],
+        nobody: SocketAddr,
+    ) -> EchoClient {
+        let number = index + incarnation as usize * self.streams.len();
+        let mut client = EchoClient::new(number, &self.streams[index], addresses[0], nobody, self.checks);
         if let Some(Sustained { load, repertoire }) = &self.sustained {
             client.sustain(Feed::new(load, Arc::clone(repertoire), index, self.streams.len()));
         }
@@ -238,57 +251,6 @@ impl Workload for Echo {
         clients: &[&EchoClient],
         lost_at_accept: bool,
     ) -> Result<(), Breach> {
-        for service in services {
-            service.tally().check("service")?;
-        }
-        let mut served: BTreeMap<u64, Vec<&ServedStream>> = BTreeMap::new();
-        for stream in services.iter().flat_map(|service| service.streams()) {
-            served.entry(stream.content.stream).or_default().push(stream);
-        }
-        let lost_unnamed = lost_at_accept || services.iter().any(|service| service.nameless_losses() > 0);
-        for client in clients {
-            client.tally().check("client")?;
-            for attempt in client.attempts() {
-                let ends = served.get(&attempt.content.stream).map_or(&[][..], Vec::as_slice);
-                // A service that does not know the stream may be the one that lost it.
-                judge_attempt(attempt, ends, lost_unnamed && ends.len() < services.len())?;
-            }
-        }
-        Ok(())
+        accounts::judge(self, services, clients, lost_at_accept)
     }
-}
-
-fn judge_attempt(attempt: &Attempt, served: &[&ServedStream], lost_unnamed: bool) -> Result<(), Breach> {
-    let Attempt { content, sent, received, completed, lost, fate, excused, .. } = *attempt;
-    let stream = content.stream;
-    let issued = attempt.issued();
-    if completed + lost != issued {
-        return Err(Breach::new(
-            "conservation",
-            format!("stream {stream:#x}: {issued} requests issued, {completed} completed, {lost} lost"),
-        ));
-    }
-    let served_lost = served.iter().any(|end| end.ended != Ended::InOrder) || lost_unnamed;
-    let (invariant, what) = match fate {
-        Fate::Completed | Fate::Vanished | Fate::RefusedByNobody => return Ok(()),
-        Fate::NotStarted | Fate::Connecting | Fate::Open => {
-            ("conservation", "has neither completed nor failed".to_owned())
-        }
-        Fate::ConnectFailed(error) => ("conservation", format!("could not connect: {error}")),
-        Fate::GivenUp => ("liveness", "heard nothing more and was given up".to_owned()),
-        Fate::Broken(Some(error)) => ("byte-stream", format!("broke: {error}")),
-        Fate::Broken(None) => ("byte-stream", "ended early".to_owned()),
-    };
-    if excused || served_lost {
-        return Ok(());
-    }
-    let other: Vec<String> = served.iter().map(|end| end.to_string()).collect();
-    Err(Breach::new(
-        invariant,
-        format!(
-            "stream {stream:#x} {what}, and nothing excuses it: {sent} of {} bytes sent, {received} came back; {}",
-            content.length,
-            if other.is_empty() { "no service saw it".to_owned() } else { other.join("; ") }
-        ),
-    ))
 }

@@ -18,6 +18,7 @@ use reactor::timer::{Interval, MissedTicks, TimerToken};
 use reactor::{CloseReason, Config, Context, Handler, Origin, PauseReasons, Token};
 
 use self::model::Model;
+use super::ledger::{self, Accounts, Connections};
 use super::load::{OVER, Schedule};
 use super::{Breach, Load, Measures, Numbered, Party, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
@@ -253,10 +254,46 @@ impl Workload for Timers {
     }
 
     fn judge(&self, services: &[&TimersService], clients: &[&Caller], _: bool) -> Result<(), Breach> {
-        services[0].tally.check("service")?;
+        ledger::judge(self, services, clients, false)
+    }
+}
+
+/// What a caller leaves.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct CallerLedger {
+    /// Its connection, and whether the world broke it.
+    pub connections: Connections,
+    /// Whether it waited in vain.
+    pub gave_up: bool,
+}
+
+impl Accounts for Timers {
+    type ServiceLedger = Connections;
+    type ClientLedger = CallerLedger;
+
+    fn service_ledger(service: &TimersService) -> Connections {
+        Connections { tally: service.tally, broken: service.broken }
+    }
+
+    fn client_ledger(client: &Caller) -> CallerLedger {
+        let connections = Connections { tally: client.tally(), broken: client.is_excused() };
+        CallerLedger { connections, gave_up: client.gave_up() }
+    }
+
+    fn judge_ledgers(
+        &self,
+        services: &[Connections],
+        clients: &[CallerLedger],
+        _: bool,
+    ) -> Result<(), Breach> {
+        for service in services {
+            service.tally.check("service")?;
+        }
+        let broken = services.iter().any(|service| service.broken);
         for client in clients {
-            client.tally().check("client")?;
-            if client.gave_up() && !client.is_excused() && !services[0].broken {
+            client.connections.tally.check("client")?;
+            if client.gave_up && !client.connections.broken && !broken {
                 return Err(Breach::new(
                     "liveness",
                     "a silent caller was not hung up on, and nothing excuses it".to_owned(),

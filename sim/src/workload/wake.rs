@@ -17,6 +17,7 @@ use reactor::{CloseReason, Config, Context, Handler, Origin, SendError, Sender, 
 
 pub use self::listener::Listener;
 use self::pressing::{Pressing, PressingPlan};
+use super::ledger::{self, Accounts};
 use super::load::OVER;
 use super::{Breach, Load, Numbered, Party, Producer, Scale, Tally, TurnFacts, Workload, between, pick};
 use crate::decision::Decisions;
@@ -178,27 +179,79 @@ impl Workload for Wake {
     }
 
     fn judge(&self, services: &[&WakeService], clients: &[&Listener], lost: bool) -> Result<(), Breach> {
-        for service in services {
-            service.tally.check("service")?;
+        ledger::judge(self, services, clients, lost)
+    }
+}
+
+/// What a service leaves.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct WakeServiceLedger {
+    /// Its connections, and whether the world broke one.
+    pub connections: ledger::Connections,
+    /// Reports written to who listens.
+    pub reported: u64,
+}
+
+/// What a listener leaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ListenerLedger {
+    /// Its connection, and whether the world broke it.
+    pub connections: ledger::Connections,
+    /// Reports that came.
+    pub reports: u64,
+    /// Whether they ended in order.
+    pub got_all: bool,
+    /// What ended them otherwise.
+    pub end: Option<String>,
+}
+
+impl Accounts for Wake {
+    type ServiceLedger = WakeServiceLedger;
+    type ClientLedger = ListenerLedger;
+
+    fn service_ledger(service: &WakeService) -> WakeServiceLedger {
+        let connections = ledger::Connections { tally: service.tally, broken: service.broken };
+        WakeServiceLedger { connections, reported: service.reported }
+    }
+
+    fn client_ledger(client: &Listener) -> ListenerLedger {
+        ListenerLedger {
+            connections: ledger::Connections { tally: client.tally(), broken: client.is_excused() },
+            reports: client.reports(),
+            got_all: client.got_all(),
+            end: client.end().map(|error| error.to_string()),
         }
+    }
+
+    fn judge_ledgers(
+        &self,
+        services: &[WakeServiceLedger],
+        clients: &[ListenerLedger],
+        lost: bool,
+    ) -> Result<(), Breach> {
+        for service in services {
+            service.connections.tally.check("service")?;
+        }
+        // The listener is with one of the services that share the first one's address; nobody listens to the others.
+        let listened = || services.iter().step_by(self.shares.len());
+        let reported: u64 = listened().map(|service| service.reported).sum();
         for client in clients {
-            client.tally().check("client")?;
-            let excused = client.is_excused() || services[0].broken || lost;
-            if !client.got_all() && !excused {
+            client.connections.tally.check("client")?;
+            let excused =
+                client.connections.broken || listened().any(|service| service.connections.broken) || lost;
+            let reports = client.reports;
+            if !client.got_all && !excused {
+                let end = client.end.as_deref().unwrap_or("no error");
                 return Err(Breach::new(
                     "byte-stream",
-                    format!(
-                        "the listener got {} reports and then {:?}; nothing excuses it",
-                        client.reports(),
-                        client.end()
-                    ),
+                    format!("the listener got {reports} reports and then {end}; nothing excuses it"),
                 ));
             }
-            if client.got_all() && client.reports() != services[0].reported {
-                return Err(Breach::new(
-                    "byte-stream",
-                    format!("{} reports were written, {} arrived", services[0].reported, client.reports()),
-                ));
+            if client.got_all && reports != reported {
+                let details = format!("{reported} reports were written, {reports} arrived");
+                return Err(Breach::new("byte-stream", details));
             }
         }
         Ok(())

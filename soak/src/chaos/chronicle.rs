@@ -2,13 +2,14 @@
 
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::kind::Kind;
 use super::schedule::Event;
 
 /// An event that happened.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Happened {
     pub(crate) event: Event,
     /// On the machine's clock.

@@ -15,6 +15,9 @@ use sim::workload::content::Position;
 
 use crate::machine::Stopwatch;
 
+/// How long a connection may wait to be accepted while its other end is gone: a listener that is short of descriptors rests.
+const ACCEPTED_WITHIN_NS: u64 = 10_000_000_000;
+
 /// The connections that were cut.
 #[derive(Default, Debug)]
 pub(crate) struct Cuts {
@@ -30,6 +33,11 @@ impl Cuts {
     /// The connection that was made from `from` is about to be cut.
     pub(crate) fn cut(&self, from: SocketAddr) {
         self.lock().insert(from, Stopwatch::now_ns());
+    }
+
+    /// Whether a connection from `from` that began at `begun_ns` was cut, or was known to its other end alone when it was.
+    pub(crate) fn excuses_late(&self, from: SocketAddr, begun_ns: u64) -> bool {
+        self.lock().get(&from).is_some_and(|&cut_ns| cut_ns.saturating_add(ACCEPTED_WITHIN_NS) >= begun_ns)
     }
 
     /// Whether a connection from `from` that began at `begun_ns` was cut.
@@ -68,6 +76,8 @@ impl Origins {
 #[derive(Debug)]
 pub(crate) struct CutWitness {
     pub(crate) cuts: Arc<Cuts>,
+    /// Connections of processes that were killed.
+    pub(crate) killed: Arc<Cuts>,
     pub(crate) origins: Arc<Origins>,
     /// Where the loop is recorded, if it is.
     pub(crate) journal: Option<Journal>,
@@ -76,6 +86,10 @@ pub(crate) struct CutWitness {
 impl Witness for CutWitness {
     fn excuses(&self, fd: Fd) -> bool {
         self.origins.of(fd).is_some_and(|(from, begun_ns)| self.cuts.excuses(from, begun_ns))
+    }
+
+    fn ends_short(&self, fd: Fd) -> bool {
+        self.origins.of(fd).is_some_and(|(from, begun_ns)| self.killed.excuses_late(from, begun_ns))
     }
 
     fn unread_bytes(&self, _: Fd) -> u64 {
@@ -105,7 +119,8 @@ mod tests {
         let from: SocketAddr = ([127, 0, 0, 1], 4000).into();
         let (first, second) = (Fd::from_raw(5), Fd::from_raw(6));
         origins.note(first, from, Stopwatch::now_ns());
-        let witness = CutWitness { cuts: Arc::clone(&cuts), origins: Arc::clone(&origins), journal: None };
+        let (cut, killed) = (Arc::clone(&cuts), Arc::default());
+        let witness = CutWitness { cuts: cut, killed, origins: Arc::clone(&origins), journal: None };
         assert!(!witness.excuses(first), "nothing was cut");
         cuts.cut(from);
         assert!(witness.excuses(first));
@@ -113,6 +128,9 @@ mod tests {
         origins.note(second, from, Stopwatch::now_ns() + 1);
         assert!(!witness.excuses(second));
         assert!(witness.excuses(first));
+        assert!(!witness.ends_short(first), "who is cut is reset, and its stream does not end in order");
+        witness.killed.cut(from);
+        assert!(witness.ends_short(first));
         origins.forget(first);
         assert!(!witness.excuses(first), "the descriptor is somebody else's by now");
     }

@@ -2,8 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use super::connections;
+
 /// A kind of trouble.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// Bytes arrive late.
     Delay,
@@ -130,27 +135,38 @@ impl Kind {
             Kind::Descriptors => "a list of open descriptors: /proc/self/fd or /dev/fd",
             Kind::Ports => "a network namespace of its own",
             Kind::Memory => "a memory controller that this user may write to",
-            Kind::Stop | Kind::Kill => "clients in processes of their own",
+            Kind::Stop => "clients in processes of their own (--processes)",
+            Kind::Kill => {
+                "clients in processes of their own (--processes), and /proc to see their connections"
+            }
             Kind::Link => {
                 "the right to make network namespaces, ip and tc, clients in a process of their own"
             }
         }
     }
 
-    /// Why it cannot be had here; `None` where it can.
-    pub(crate) fn left_out(self) -> Option<&'static str> {
+    /// Why it cannot be had here; `None` where it can. `apart` says whether services and clients have processes of their own.
+    pub(crate) fn left_out(self, apart: bool) -> Option<&'static str> {
         match self {
             Kind::Descriptors if crate::machine::descriptors().is_none() => {
                 Some("this system has no list of open descriptors")
             }
+            Kind::Kill if !connections::are_told() => Some("this system has no /proc/net/tcp"),
             Kind::Ports => Some("the ports of loopback belong to every program of the machine"),
             Kind::Memory => Some(
                 "a failed allocation ends a Rust program, and the kernel's own memory cannot be limited from here",
             ),
-            Kind::Stop | Kind::Kill => Some("clients are threads of the soak itself"),
+            Kind::Stop | Kind::Kill if !apart => Some(
+                "clients are threads of the soak itself; --processes 2 gives them processes of their own",
+            ),
             Kind::Link => Some("clients and services share a process, so they share a namespace"),
             _ => None,
         }
+    }
+
+    /// Whether it is done to whole processes.
+    pub(crate) const fn is_of_processes(self) -> bool {
+        matches!(self, Kind::Stop | Kind::Kill)
     }
 
     /// Whether the proxy does it.

@@ -17,7 +17,7 @@ use super::cuts::{CutWitness, Cuts, Origins};
 use super::interrupt::{LoopThreads, Present};
 use super::kind::Kind;
 use super::proxy::Proxy;
-use super::schedule::{ChaosOptions, Event, Schedule};
+use super::schedule::{ChaosOptions, Event, Schedule, Share};
 use super::shortage::Shortage;
 use super::storm::storm;
 use super::strike::Strike;
@@ -35,6 +35,8 @@ const DRAWN_APART: u64 = 0xc4a0_5000;
 #[derive(Clone, Debug)]
 pub(crate) struct Exposure {
     cuts: Arc<Cuts>,
+    /// Connections of processes that were killed.
+    killed: Arc<Cuts>,
     /// Where its connections come from: told by [`crate::watched::Watched`].
     pub(crate) origins: Arc<Origins>,
     threads: Arc<LoopThreads>,
@@ -45,7 +47,8 @@ pub(crate) struct Exposure {
 impl Exposure {
     /// Who tells the loop which of its connections were cut, and the journal, if there is one, what was delivered.
     pub(crate) fn witness(&self, journal: Option<Journal>) -> Box<dyn Witness> {
-        Box::new(CutWitness { cuts: Arc::clone(&self.cuts), origins: Arc::clone(&self.origins), journal })
+        let (cuts, killed) = (Arc::clone(&self.cuts), Arc::clone(&self.killed));
+        Box::new(CutWitness { cuts, killed, origins: Arc::clone(&self.origins), journal })
     }
 
     /// The calling thread runs the loop.
@@ -60,6 +63,9 @@ pub(crate) struct Turmoil {
     schedule: Schedule,
     chronicle: Arc<Chronicle>,
     cuts: Arc<Cuts>,
+    killed: Arc<Cuts>,
+    /// Of the schedule, what has gone by before this begins.
+    gone_by: Duration,
     threads: Arc<LoopThreads>,
     /// Only where something is to go wrong on the wire.
     proxy: Option<Arc<Proxy>>,
@@ -68,31 +74,46 @@ pub(crate) struct Turmoil {
 }
 
 impl Turmoil {
-    /// Draws the chaos of an episode with this seed and a load of this length. Nothing happens yet.
+    /// Draws the chaos of an episode with this seed and a load of this length, or this process's share of it. Nothing
+    /// happens yet.
     ///
     /// # Errors
     /// Machine: no thread can be made.
     pub(crate) fn new(
         options: &ChaosOptions,
+        share: Share,
         seed: u64,
         load: Duration,
         chronicle: Arc<Chronicle>,
     ) -> Result<Turmoil, Failure> {
         let mut decisions = Decisions::from_seed(seed_of_run(seed, DRAWN_APART));
-        let schedule = Schedule::draw(&mut decisions, options, load);
+        let schedule = Schedule::draw(&mut decisions, options, share, load);
         let cuts = Arc::new(Cuts::default());
-        let proxy = match options.kinds.iter().any(|kind| kind.is_on_the_wire()) {
+        let is_between = matches!(share, Share::Whole | Share::Clients);
+        let proxy = match is_between && options.kinds.iter().any(|kind| kind.is_on_the_wire()) {
             true => Some(Arc::new(Proxy::start(Arc::clone(&cuts), Arc::clone(&chronicle))?)),
             false => None,
         };
         let (threads, services) = (Arc::default(), Vec::new());
-        Ok(Turmoil { schedule, chronicle, cuts, threads, proxy, services, conductor: None })
+        let (killed, gone_by) = (Arc::default(), Duration::ZERO);
+        Ok(Turmoil { schedule, chronicle, cuts, killed, gone_by, threads, proxy, services, conductor: None })
+    }
+
+    /// Streams of these connections may end in order, and anywhere: whoever sent them was killed.
+    pub(crate) fn excuse_killed(&mut self, killed: &Arc<Cuts>) {
+        self.killed = Arc::clone(killed);
+    }
+
+    /// So much of the episode has gone by already.
+    pub(crate) fn begin_at(&mut self, gone_by: Duration) {
+        self.gone_by = gone_by;
     }
 
     /// What a loop of the episode is made with; each needs its own.
     pub(crate) fn exposure(&self) -> Exposure {
         Exposure {
             cuts: Arc::clone(&self.cuts),
+            killed: Arc::clone(&self.killed),
             origins: Arc::default(),
             threads: Arc::clone(&self.threads),
             buffer_bytes: self.schedule.buffer_bytes,
@@ -126,7 +147,10 @@ impl Turmoil {
             services: self.services.clone(),
             under_way: Vec::new(),
         };
-        let events = self.schedule.events.clone();
+        let mut events = self.schedule.events.clone();
+        let gone_by_ns = u64::try_from(self.gone_by.as_nanos()).unwrap_or(u64::MAX);
+        events.retain(|event| event.at_ns >= gone_by_ns);
+        let begun_ns = begun_ns.saturating_sub(gone_by_ns);
         let (stop, stopped) = mpsc::channel();
         let thread = spawn("chaos", move || conductor.play(&events, begun_ns, &stopped))?;
         self.conductor = Some((stop, thread));

@@ -108,7 +108,7 @@ struct Row {
 }
 
 /// What is soaked in a night. The rates are well below what a small machine does: latency is measured, not overload.
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 12] = [
     Row {
         name: "soak-echo",
         weight: 3,
@@ -138,6 +138,19 @@ const ROWS: [Row; 10] = [
         workloads: "echo,wake,timers,cluster",
         options: &["--connections", "30", "--chaos", "cruel"],
     },
+    // Services side by side on one port, each in a process of its own; likewise their clients, which chaos stops and kills.
+    Row {
+        name: "soak-processes",
+        weight: 2,
+        workloads: "echo,wake,timers,cluster",
+        options: &["--connections", "50", "--processes", "2"],
+    },
+    Row {
+        name: "soak-processes-chaos",
+        weight: 2,
+        workloads: "echo,timers,cluster",
+        options: &["--connections", "30", "--processes", "2", "--chaos", "default"],
+    },
     // The short stories that the simulator draws, thousands of them.
     Row {
         name: "soak-drawn",
@@ -158,6 +171,9 @@ const ROWS: [Row; 10] = [
 /// The rows that this machine can run, each with its share of the time; the others with the reason.
 fn soak_parts(wishes: &Wishes) -> Vec<Part> {
     let reason = |row: &Row| {
+        if row.options.contains(&"--processes") && cfg!(not(target_os = "linux")) {
+            return Some("elsewhere than on Linux a shared port does not spread its connections".to_owned());
+        }
         let poller = row.options.iter().skip_while(|&&option| option != "--poller").nth(1);
         Backend::with_poller(poller.copied()).err().map(|failure| failure.text().to_owned())
     };

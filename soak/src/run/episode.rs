@@ -9,21 +9,22 @@ use std::time::Duration;
 
 #[cfg(all(target_os = "linux", feature = "libkqueue"))]
 use reactor::sys::LibkqueueSystem;
-use reactor::sys::{Errno, Family, Fd, Syscalls, System};
+use reactor::sys::{Errno, Family, Fd, SocketOption, Syscalls, System};
 use reactor::{Config, Counters};
 use sim::decision::seed::Seed;
 use sim::member::{Role, STOP_WITHIN};
-use sim::recording::{self, Journal, Plan, PlanUse};
-use sim::workload::load::OVER;
-use sim::workload::{Breach, Load, Party, Workload, WorkloadKind};
+use sim::recording::{self, Plan, PlanUse};
+use sim::workload::{Accounts, Breach, Load, Party, Workload, WorkloadKind};
 
+use super::cast::{Cast, Scene, Seat};
 use super::options::Plant;
+use super::processes;
 use super::roster::Roster;
 use crate::Failure;
-use crate::chaos::{ChaosOptions, Chronicle, Turmoil, shortage};
+use crate::chaos::{ChaosOptions, Chronicle, Share, Turmoil, shortage};
 use crate::episode_record::{EpisodeRecord, Recordings};
 use crate::machine::Stopwatch;
-use crate::member::{Member, Place, panic_message, panicked, spawn, start};
+use crate::member::{Member, panic_message, panicked};
 use crate::poller::Backend;
 
 /// An episode that lasts so much longer than its load will not end, however busy it is.
@@ -53,6 +54,10 @@ pub(super) struct Episode {
     pub(super) stalled: Arc<AtomicBool>,
     /// Where recordings are kept, and how many bytes one may have.
     pub(super) recordings: Option<(Arc<Recordings>, u64)>,
+    /// A loop that owes something and does nothing for so long has stalled.
+    pub(super) stalled_after: Duration,
+    /// How many processes of services it has, beside those of its clients; `None` for all of it in this process.
+    pub(super) processes: Option<u32>,
     /// For tests.
     pub(super) plant: Option<Plant>,
 }
@@ -81,6 +86,11 @@ impl Episode {
             Some(index) => format!("{} episode {index}", self.workload),
             None => format!("{}, long-lived", self.workload),
         }
+    }
+
+    /// Its name, with what its plan is drawn from.
+    pub(super) fn name_with_plan(&self) -> String {
+        format!("{} with plan {}", self.name(), Seed(self.seed))
     }
 
     /// What says how to have the same plan again.
@@ -122,17 +132,17 @@ impl Episode {
         W::Service: Send + 'static,
         W::Client: Send + 'static,
     {
-        let (_reserved, nobody) = reserve_port()?;
+        let (_reserved, nobody) = reserve_port(false)?;
         let config = Config::default();
         let record = self.recordings.as_ref().map(|(recordings, bytes_max)| {
             let budget = recordings.budget(*bytes_max);
             EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), budget)
         });
-        let mut cast = Cast::<W> { services: Vec::new(), clients: Vec::new(), producers: Vec::new() };
+        let mut cast = Cast::<W>::default();
         let mut turmoil = match (&self.chaos, self.load) {
             (Some((options, chronicle)), Some(load)) => {
                 let load = Duration::from_nanos(load.duration_ns);
-                Some(Turmoil::new(options, self.seed, load, Arc::clone(chronicle))?)
+                Some(Turmoil::new(options, Share::Whole, self.seed, load, Arc::clone(chronicle))?)
             }
             _ => None,
         };
@@ -165,20 +175,6 @@ impl Episode {
         }
     }
 
-    fn place(
-        &self,
-        role: Role,
-        index: usize,
-        config: Config,
-        journal: Option<Journal>,
-        turmoil: &Option<Turmoil>,
-    ) -> Place {
-        let name = format!("{} with plan {}, {} {index}", self.name(), Seed(self.seed), role.name());
-        let gauge = self.roster.enter(self.workload, role, name);
-        let exposure = turmoil.as_ref().map(Turmoil::exposure);
-        Place { role, config, gauge, clock_shift_ns: self.clock_shift_ns, journal, exposure }
-    }
-
     fn begin<S, W>(
         &self,
         plan: &Arc<W>,
@@ -193,107 +189,47 @@ impl Episode {
         W::Service: Send + 'static,
         W::Client: Send + 'static,
     {
-        let config = Config::default();
         // The first service may pass everything on to the later ones, so those begin first.
-        let mut addresses = vec![nobody; plan.services()];
+        let mut scene = Scene { addresses: vec![nobody; plan.services()], nobody, record };
         for index in (0..plan.services()).rev() {
-            let (plan, known, limits) = (Arc::clone(plan), addresses.clone(), config.clone());
-            let journal = record.map(|record| record.journal(Role::Service, index, &known));
-            let place = self.place(Role::Service, index, config.clone(), journal, turmoil);
-            let gauge = Arc::clone(&place.gauge);
-            let member = start::<S, _>(place, move || plan.service(index, &known, &limits))
-                .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
-            addresses[index] = member.address;
+            let member = self.begin_service::<S, W>(plan, index, Seat::default(), &scene, turmoil)?;
+            scene.addresses[index] = member.address;
             cast.services.insert(0, member);
             if let Some(turmoil) = turmoil {
-                addresses[index] = turmoil.front(addresses[index])?;
+                scene.addresses[index] = turmoil.front(scene.addresses[index])?;
             }
         }
-        for index in 0..plan.producers() {
-            let sender = cast.services[plan.fed_by(index)].sender.clone();
-            let (plan, cut) = (Arc::clone(plan), Arc::clone(&self.cut));
-            let stalls = self.plant == Some(Plant::Stall);
-            cast.producers.push(spawn("producer", move || {
-                let mut producer = plan.producer(index, sender);
-                let mut steps = 0u64;
-                while let Some(pause_ns) = producer.step() {
-                    steps += 1;
-                    if cut.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    if stalls && steps > 200 {
-                        pause(Duration::from_millis(50));
-                        continue_until(&cut);
-                        return;
-                    }
-                    pause(Duration::from_nanos(pause_ns));
-                }
-            })?);
-        }
+        self.begin_producers(plan, cast)?;
         for index in 0..plan.clients() {
-            let (plan, addresses) = (Arc::clone(plan), addresses.clone());
-            let journal = record.map(|record| record.journal(Role::Client, index, &addresses));
-            let place = self.place(Role::Client, index, config.clone(), journal, turmoil);
-            let gauge = Arc::clone(&place.gauge);
-            let member = start::<S, _>(place, move || plan.client(index, &addresses, nobody))
-                .inspect_err(|_| self.roster.leave(self.workload, &gauge))?;
+            let member = self.begin_client::<S, W>(plan, index, Seat::default(), &scene, turmoil)?;
             cast.clients.push(member);
         }
         turmoil.as_mut().map_or(Ok(()), Turmoil::begin)
     }
 
+    /// How long the episode may last.
+    pub(super) fn limit_ns(&self) -> u64 {
+        let load_ns = self.load.map_or(0, |load| load.duration_ns);
+        load_ns.saturating_add(LIMIT_BEYOND_LOAD.as_nanos() as u64)
+    }
+
     /// Waits until nobody owes or awaits anything.
     fn wait<W: Workload>(&self, cast: &Cast<W>, record: Option<&EpisodeRecord>) -> Result<Ended, Failure> {
         let (watch, mut is_hurried) = (Stopwatch::start(), false);
-        let load_ns = self.load.map_or(0, |load| load.duration_ns);
-        let limit_ns = load_ns.saturating_add(LIMIT_BEYOND_LOAD.as_nanos() as u64);
         loop {
             if self.cut.load(Ordering::Relaxed) {
                 return Ok(Ended::Cut);
             }
-            let clients =
-                cast.clients.iter().map(|member| (member.gauge.is_finished(), member.thread.is_finished()));
-            let services =
-                cast.services.iter().map(|member| (member.gauge.is_finished(), member.thread.is_finished()));
-            let (mut all_finished, mut any_died) = (true, false);
-            for (finished, ended) in clients.clone() {
-                // A client that has finished ends by itself.
-                all_finished &= finished && ended;
-                any_died |= ended && !finished;
-            }
-            for (finished, ended) in services {
-                all_finished &= finished;
-                any_died |= ended;
-            }
-            all_finished &= cast.producers.iter().all(JoinHandle::is_finished);
-            if any_died {
-                return Err(Failure::Liveness("a loop ended before its time".to_owned()));
-            }
-            if all_finished {
+            if cast.is_finished()? {
                 return Ok(Ended::Judged);
             }
             if record.is_some_and(EpisodeRecord::is_full) && !is_hurried {
                 // What comes after the bound cannot be replayed: the load ends, and what has begun is still judged.
                 is_hurried = true;
-                let clients = cast.clients.iter().map(|member| &member.sender);
-                for sender in clients.chain(cast.services.iter().map(|member| &member.sender)) {
-                    // A full mailbox belongs to a loop whose end comes by its own timer.
-                    let _ = sender.send(OVER);
-                }
+                cast.hurry();
             }
-            if watch.ns() > limit_ns {
-                if let Some(record) = record {
-                    record.set_late();
-                }
-                let gauges = cast.gauges();
-                gauges.iter().for_each(|gauge| gauge.ask());
-                pause(Duration::from_millis(100));
-                let dumps: Vec<String> =
-                    gauges.iter().filter(|gauge| !gauge.is_finished()).map(|gauge| gauge.dump()).collect();
-                let seconds = LIMIT_BEYOND_LOAD.as_secs();
-                let details = format!("the episode does not end, {seconds} s after its load");
-                blame(record, &Breach::new("liveness", details.clone()), None);
-                return Err(Failure::Liveness(format!("{details}\n{}", dumps.join("\n"))));
+            if watch.ns() > self.limit_ns() {
+                return Err(cast.does_not_end(record, LIMIT_BEYOND_LOAD));
             }
             pause(Duration::from_millis(20));
         }
@@ -326,7 +262,7 @@ impl Episode {
     }
 
     /// Waits for loops to end; all of them, also when one of them is broken.
-    fn finish<P: Party>(
+    pub(super) fn finish<P: Party>(
         &self,
         role: Role,
         members: Vec<Member<P>>,
@@ -375,7 +311,11 @@ impl Episode {
     }
 
     /// Sends everybody home in the middle. What is broken by that counts for nothing; what was broken before is answered.
-    fn dismiss<W: Workload>(&self, cast: Cast<W>, record: Option<&EpisodeRecord>) -> Option<Failure> {
+    pub(super) fn dismiss<W: Workload>(
+        &self,
+        cast: Cast<W>,
+        record: Option<&EpisodeRecord>,
+    ) -> Option<Failure> {
         let Cast { services, clients, producers } = cast;
         let died_before: Vec<bool> = clients
             .iter()
@@ -421,11 +361,14 @@ impl PlanUse for Play<'_> {
 
     fn with<W>(self, plan: W) -> Result<Ended, Failure>
     where
-        W: Workload + Send + Sync + 'static,
+        W: Accounts + Send + Sync + 'static,
         W::Service: Send + Debug + 'static,
         W::Client: Send + Debug + 'static,
     {
         let Play { episode, plan: drawn } = self;
+        if let Some(processes) = episode.processes {
+            return processes::play(episode, processes, &plan);
+        }
         match episode.backend {
             Backend::Own(_) => episode.play::<System, W>(drawn, &Arc::new(plan)),
             #[cfg(all(target_os = "linux", feature = "libkqueue"))]
@@ -435,51 +378,35 @@ impl PlanUse for Play<'_> {
 }
 
 /// Writes into the record what was wrong, and which loop saw it.
-fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String>) {
+pub(super) fn blame(record: Option<&EpisodeRecord>, breach: &Breach, culprit: Option<String>) {
     if let Some(record) = record {
         let (invariant, details) = (breach.invariant.to_owned(), breach.details.clone());
         record.blame(recording::Failure { invariant, details, culprit });
     }
 }
 
-/// Everybody of an episode.
-struct Cast<W: Workload> {
-    services: Vec<Member<W::Service>>,
-    clients: Vec<Member<W::Client>>,
-    producers: Vec<JoinHandle<()>>,
-}
-
-impl<W: Workload> Cast<W> {
-    fn gauges(&self) -> Vec<Arc<crate::gauge::Gauge>> {
-        let clients = self.clients.iter().map(|member| &member.gauge);
-        clients.chain(self.services.iter().map(|member| &member.gauge)).map(Arc::clone).collect()
-    }
-}
-
-/// A port that is taken, and at which nobody listens.
-fn reserve_port() -> Result<(ReservedPort, SocketAddr), Failure> {
+/// A port that is taken, and at which nobody listens: or, where it is shared, others may.
+pub(super) fn reserve_port(shared: bool) -> Result<(ReservedPort, SocketAddr), Failure> {
     let refused = |error: Errno| Failure::Machine(format!("a port for nobody: {error}"));
     let mut sys = System::new();
     let fd = sys.socket(Family::V4).map_err(refused)?;
     let reserved = ReservedPort { fd };
+    if shared {
+        sys.setsockopt(fd, SocketOption::ReusePort(true)).map_err(refused)?;
+    }
     sys.bind(fd, &SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).map_err(refused)?;
     let address = sys.getsockname(fd).map_err(refused)?;
     Ok((reserved, address))
 }
 
-struct ReservedPort {
+#[derive(Debug)]
+pub(super) struct ReservedPort {
     fd: Fd,
 }
 
 impl Drop for ReservedPort {
     fn drop(&mut self) {
         let _ = System::new().close(self.fd);
-    }
-}
-
-fn continue_until(cut: &AtomicBool) {
-    while !cut.load(Ordering::Relaxed) {
-        pause(Duration::from_millis(20));
     }
 }
 

@@ -21,6 +21,7 @@ use crate::poller::Backend;
     soak run --hours 8 --workload echo,wake,timers,cluster --out night\n  \
     soak run --resume night                                goes on where a run was broken off, with its options\n  \
     soak run --workload echo --chaos cruel --seconds 60    the same through a proxy that delays, splits, resets ...\n  \
+    soak run --workload echo --processes 3 --chaos default three service processes on one port, and their clients' processes\n  \
     soak run --workload wake --plans drawn --lanes 8       many short plans, as the simulator draws them\n\n\
     Signals: SIGINT or SIGTERM once stops and sums up, twice leaves at once; SIGUSR1 says how it stands.\n\n\
     Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 something owed did not come (stall), 4 a leak by its slope,\n\
@@ -51,6 +52,10 @@ pub(crate) struct RunArguments {
     /// Episodes side by side of each workload; each has threads of its own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     lanes: Option<u32>,
+    /// Processes of services side by side in each episode, on one port of each service (SO_REUSEPORT), loaded by as many
+    /// processes of clients, or as few as there are loops of clients; 1 has everything in this process. Linux only
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: Option<u32>,
     /// How long an episode's load lasts, in seconds; then everything that has begun ends, and is judged
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     episode_seconds: Option<u64>,
@@ -79,7 +84,7 @@ pub(crate) struct RunArguments {
     out: Option<PathBuf>,
     /// Goes on with the run in this folder, with the options it had; --hours, --minutes, --seconds may ask for more
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "seed", "connections", "rate", "lanes",
-        "episode_seconds", "plans", "chaos", "chaos_only", "long", "poller", "clock_start", "interval", "stall_seconds"])]
+        "processes", "episode_seconds", "plans", "chaos", "chaos_only", "long", "poller", "clock_start", "interval", "stall_seconds"])]
     resume: Option<PathBuf>,
     /// Between two lines of status, and two records, in seconds
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -94,7 +99,7 @@ pub(crate) struct RunArguments {
     /// Print one JSON object at the end, the summary, instead of lines
     #[arg(long)]
     json: bool,
-    /// For tests of the monitors: a fault of the soak itself (leak-descriptors, leak-memory, stall)
+    /// For tests of the monitors: a fault of the soak itself (leak-descriptors, leak-memory, stall, crash)
     #[arg(long, hide = true, value_enum)]
     plant: Option<Plant>,
 }
@@ -128,6 +133,8 @@ pub(crate) enum Plant {
     LeakMemory,
     /// A producer stops in the middle.
     Stall,
+    /// A process of an episode ends itself.
+    Crash,
 }
 
 /// What is asked of a run, all of it said.
@@ -140,6 +147,8 @@ pub(crate) struct Options {
     pub(crate) connections: u32,
     pub(crate) rate_per_s: Option<u64>,
     pub(crate) lanes: u32,
+    /// Processes of services in each episode; 1 for none beside this one.
+    pub(crate) processes: u32,
     pub(crate) episode: Duration,
     pub(crate) plans: Plans,
     pub(crate) chaos: Option<ChaosOptions>,
@@ -214,6 +223,21 @@ impl RunArguments {
                 "--connections and --rate are of sustained loads; drawn plans have their own".to_owned(),
             ));
         }
+        let processes = self.processes.unwrap_or(1);
+        if processes > 1 {
+            if plans == Plans::Drawn {
+                return Err(Failure::Usage(
+                    "--processes is of sustained loads: drawn plans are over before a process has begun"
+                        .to_owned(),
+                ));
+            }
+            if cfg!(not(target_os = "linux")) {
+                return Err(Failure::Usage(
+                    "--processes needs Linux: elsewhere a port that is shared does not spread its connections"
+                        .to_owned(),
+                ));
+            }
+        }
         let chaos = match self.chaos {
             None => None,
             Some(_) if plans == Plans::Drawn => {
@@ -222,7 +246,10 @@ impl RunArguments {
                         .to_owned(),
                 ));
             }
-            Some(level) => Some(ChaosOptions::new(level, &self.chaos_only).map_err(Failure::Usage)?),
+            Some(level) => {
+                let chaos = ChaosOptions::new(level, &self.chaos_only, processes > 1);
+                Some(chaos.map_err(Failure::Usage)?)
+            }
         };
         let long = match self.long.unwrap_or(LongLived::Auto) {
             LongLived::Auto => duration >= LONG_FROM,
@@ -236,6 +263,7 @@ impl RunArguments {
             connections: self.connections.unwrap_or(100),
             rate_per_s: self.rate,
             lanes: self.lanes.unwrap_or(if plans == Plans::Drawn { 8 } else { 1 }),
+            processes,
             episode: Duration::from_secs(self.episode_seconds.unwrap_or(60)),
             plans,
             chaos,
@@ -273,6 +301,11 @@ impl Options {
         })
     }
 
+    /// How many processes of services an episode has; `None` where all of it is in this process.
+    pub(crate) fn processes(&self) -> Option<u32> {
+        (self.processes > 1).then_some(self.processes)
+    }
+
     /// Whether something that is owed may be this late: planned times may be far apart.
     pub(crate) fn stalled_after(&self) -> Duration {
         let apart_s = self.rate_per_s.map_or(0, |rate| 3 * u64::from(self.connections) / rate);
@@ -299,6 +332,7 @@ impl Options {
             "connections": self.connections,
             "rate_per_s": self.rate_per_s,
             "lanes": self.lanes,
+            "processes": self.processes,
             "episode_s": self.episode.as_secs(),
             "plans": match self.plans { Plans::Sustained => "sustained", Plans::Drawn => "drawn" },
             "chaos": self.chaos.as_ref().map(ChaosOptions::to_json),
@@ -315,6 +349,11 @@ impl Options {
         let number = |key: &str| value.get(key)?.as_u64();
         let seconds = |key: &str| number(key).map(Duration::from_secs);
         let workloads = value.get("workloads")?.as_array()?;
+        // Runs that began before there was a choice have one.
+        let processes = match value.get("processes") {
+            None => 1,
+            Some(processes) => u32::try_from(processes.as_u64()?).ok().filter(|&processes| processes > 0)?,
+        };
         Some(Options {
             workloads: workloads
                 .iter()
@@ -325,6 +364,7 @@ impl Options {
             connections: u32::try_from(number("connections")?).ok().filter(|&connections| connections > 0)?,
             rate_per_s: number("rate_per_s").filter(|&rate| rate > 0),
             lanes: u32::try_from(number("lanes")?).ok()?,
+            processes,
             episode: seconds("episode_s")?,
             plans: match value.get("plans")?.as_str()? {
                 "sustained" => Plans::Sustained,
@@ -333,7 +373,7 @@ impl Options {
             },
             chaos: match value.get("chaos") {
                 None | Some(serde_json::Value::Null) => None,
-                Some(chaos) => Some(ChaosOptions::from_json(chaos)?),
+                Some(chaos) => Some(ChaosOptions::from_json(chaos, processes > 1)?),
             },
             long: value.get("long")?.as_bool()?,
             backend: Backend::with_poller(value.get("poller")?.as_str()).ok()?,

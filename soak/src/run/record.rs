@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sim::workload::WorkloadKind;
 
@@ -11,8 +12,8 @@ use crate::latency::{LatencyBook, Timed, percentiles};
 use crate::machine;
 
 /// What the process holds.
-#[derive(Copy, Clone, Default, Debug)]
-pub(super) struct Process {
+#[derive(Copy, Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct Process {
     pub(super) resident_bytes: Option<u64>,
     pub(super) allocated_bytes: u64,
     pub(super) descriptors: Option<u64>,
@@ -29,6 +30,17 @@ impl Process {
             threads: machine::threads(),
         }
     }
+
+    /// Both together.
+    pub(super) fn with(self, other: &Process) -> Process {
+        let sum = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        Process {
+            resident_bytes: sum(self.resident_bytes, other.resident_bytes),
+            allocated_bytes: self.allocated_bytes + other.allocated_bytes,
+            descriptors: sum(self.descriptors, other.descriptors),
+            threads: sum(self.threads, other.threads),
+        }
+    }
 }
 
 /// Everything that the record of an interval is made of.
@@ -42,7 +54,10 @@ pub(super) struct Record<'a> {
     /// Of this interval alone.
     pub(super) latencies: &'a [(WorkloadKind, LatencyBook)],
     pub(super) now: Now,
+    /// What all processes hold together.
     pub(super) process: Process,
+    /// How many processes there are, this one included.
+    pub(super) processes: u64,
     pub(super) failures: u64,
 }
 
@@ -56,7 +71,7 @@ pub(super) fn sum(totals: &[(WorkloadKind, Totals)]) -> Totals {
 impl Record<'_> {
     /// As a line of `intervals.jsonl`.
     pub(super) fn to_json(&self) -> Value {
-        let Record { elapsed_ms, part, episodes_begun, now, process, failures, .. } = self;
+        let Record { elapsed_ms, part, episodes_begun, now, process, processes, failures, .. } = self;
         let all = sum(self.totals);
         let mut book = LatencyBook::default();
         self.latencies.iter().for_each(|(_, other)| book.add_all(other));
@@ -73,6 +88,7 @@ impl Record<'_> {
             "allocated_bytes": process.allocated_bytes,
             "descriptors": process.descriptors,
             "threads": process.threads,
+            "processes": processes,
             "loops": now.loops,
             "live": now.live,
             "registry_high": now.registry_high,

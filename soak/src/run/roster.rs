@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::Counters;
+use serde::{Deserialize, Serialize};
 use sim::member::{IMPOSSIBLE_ERRORS, Role};
 use sim::workload::WorkloadKind;
 
+use super::record::Process;
 use crate::gauge::{Gauge, Reading};
 use crate::latency::LatencyBook;
 
@@ -63,7 +65,7 @@ impl Totals {
 }
 
 /// What the loops that are running look like together.
-#[derive(Copy, Clone, Default, Debug)]
+#[derive(Copy, Clone, Default, Debug, Serialize, Deserialize)]
 pub(crate) struct Now {
     pub(crate) loops: u64,
     /// Live connections and listeners.
@@ -72,7 +74,7 @@ pub(crate) struct Now {
     pub(crate) registry_high: u64,
     pub(crate) timers_pending: u64,
     pub(crate) mailbox_queued: u64,
-    /// Descriptors that the loops have made and not closed.
+    /// Descriptors that the loops of this very process have made and not closed.
     pub(crate) descriptors: i64,
 }
 
@@ -84,6 +86,16 @@ struct Part {
     /// Of what has ended, also of parts of the run before this one.
     ended: Totals,
     latencies: Arc<Mutex<LatencyBook>>,
+    /// Other processes that run loops of this workload, by number.
+    others: BTreeMap<u64, Other>,
+}
+
+/// What another process told last.
+#[derive(Clone, Debug)]
+pub(crate) struct Other {
+    pub(crate) totals: Totals,
+    pub(crate) now: Now,
+    pub(crate) process: Process,
 }
 
 /// See the module.
@@ -95,8 +107,13 @@ pub(crate) struct Roster {
 impl Roster {
     /// Nobody is running yet.
     pub(crate) fn new(workloads: impl IntoIterator<Item = (WorkloadKind, Totals)>) -> Roster {
-        let part =
-            |(workload, ended)| Part { workload, running: Vec::new(), ended, latencies: Arc::default() };
+        let part = |(workload, ended)| Part {
+            workload,
+            running: Vec::new(),
+            ended,
+            latencies: Arc::default(),
+            others: BTreeMap::new(),
+        };
         Roster { parts: Mutex::new(workloads.into_iter().map(part).collect()) }
     }
 
@@ -128,6 +145,38 @@ impl Roster {
         });
     }
 
+    /// Another process tells how it stands, and what it has timed since it told last.
+    pub(crate) fn told(
+        &self,
+        workload: WorkloadKind,
+        number: u64,
+        other: Other,
+        timed: Option<&LatencyBook>,
+    ) {
+        self.with(workload, |part| {
+            part.others.insert(number, other);
+            if let Some(timed) = timed {
+                part.latencies.lock().expect("nobody panics while it writes").add_all(timed);
+            }
+        });
+    }
+
+    /// Another process has ended; what was counted stays.
+    pub(crate) fn ended(&self, workload: WorkloadKind, number: u64) {
+        self.with(workload, |part| {
+            if let Some(Other { totals, .. }) = part.others.remove(&number) {
+                part.ended.add(&totals);
+            }
+        });
+    }
+
+    /// What this process and those that run loops for it hold together, and how many they are.
+    pub(crate) fn processes(&self, own: Process) -> (Process, u64) {
+        let parts = self.lock();
+        let others = parts.iter().flat_map(|part| part.others.values());
+        others.fold((own, 1), |(sum, count), other| (sum.with(&other.process), count + 1))
+    }
+
     /// An episode was found right.
     pub(crate) fn episode_ended(&self, workload: WorkloadKind) {
         self.with(workload, |part| part.ended.episodes += 1);
@@ -141,6 +190,7 @@ impl Roster {
             for (role, gauge) in &part.running {
                 totals.add_loop(part.workload, *role, gauge);
             }
+            part.others.values().for_each(|other| totals.add(&other.totals));
             (part.workload, totals)
         };
         parts.iter().map(total).collect()
@@ -169,6 +219,13 @@ impl Roster {
             now.timers_pending += reading.timers_pending;
             now.mailbox_queued += reading.mailbox_queued;
             now.descriptors += gauge.ledger.open();
+        }
+        for other in self.lock().iter().flat_map(|part| part.others.values()) {
+            now.loops += other.now.loops;
+            now.live += other.now.live;
+            now.registry_high = now.registry_high.max(other.now.registry_high);
+            now.timers_pending += other.now.timers_pending;
+            now.mailbox_queued += other.now.mailbox_queued;
         }
         now
     }

@@ -1,6 +1,6 @@
 //! Who answers, and counts each request once however often it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reactor::{CloseReason, Context, Handler, Origin, Token};
 
@@ -23,6 +23,8 @@ pub struct ClusterService {
     carried_out: BTreeMap<RequestId, Count>,
     tally: Tally,
     excused: Option<Token>,
+    /// Connections of processes that were killed.
+    short: BTreeSet<Token>,
     breach: Option<Breach>,
     messages: u64,
     given_up: bool,
@@ -38,6 +40,7 @@ impl ClusterService {
             carried_out: BTreeMap::new(),
             tally: Tally::default(),
             excused: None,
+            short: BTreeSet::new(),
             breach: None,
             messages: 0,
             given_up: false,
@@ -92,7 +95,8 @@ impl Handler for ClusterService {
 
     fn on_close(&mut self, _: &mut Context<'_>, token: Token, state: Served, reason: CloseReason) {
         self.tally.closed += 1;
-        let excused = self.excused.take() == Some(token);
+        let is_short = self.short.remove(&token);
+        let excused = self.excused.take() == Some(token) || is_short;
         match reason {
             CloseReason::Failed(error) if !is_shortage(error) => {}
             // Who ends in order has sent whole requests.
@@ -133,5 +137,9 @@ impl Party for ClusterService {
 
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
+    }
+
+    fn cut_short(&mut self, token: Token) {
+        self.short.insert(token);
     }
 }

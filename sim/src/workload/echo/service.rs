@@ -65,6 +65,8 @@ pub struct Served {
     /// Set when this service has given the stream up.
     given_up: bool,
     excused: bool,
+    /// Its sender was killed: nobody waits for it any more.
+    short: bool,
     /// The other connection of a second hop is gone.
     widowed: bool,
 }
@@ -81,6 +83,8 @@ pub struct EchoService {
     in_order_max: Option<usize>,
     /// Connections whose excuse came before their close.
     excused: Option<Token>,
+    /// A stream that may end anywhere, just before its end is told.
+    short: Option<Token>,
     /// Front connections whose second hop failed, with whether the world did it.
     widows: Vec<(Token, bool)>,
     breach: Option<Breach>,
@@ -104,6 +108,7 @@ impl EchoService {
             in_order: VecDeque::new(),
             in_order_max: None,
             excused: None,
+            short: None,
             widows: Vec::new(),
             breach: None,
             messages: 0,
@@ -233,6 +238,7 @@ impl Handler for EchoService {
             received: 0,
             given_up,
             excused: false,
+            short: false,
             widowed: false,
         }
     }
@@ -269,12 +275,16 @@ impl Handler for EchoService {
     }
 
     fn on_end(&mut self, ctx: &mut Context<'_>, token: Token, state: &mut Served, unconsumed: usize) {
+        let whole = state.content.is_some_and(|content| state.received == content.length);
+        if self.short.take() == Some(token) && !whole {
+            state.short = true;
+            return ctx.abort(token);
+        }
         if unconsumed > 0 {
             self.violated(format!(
                 "{unconsumed} bytes were left over at the end of a stream that had been asked for"
             ));
         }
-        let whole = state.content.is_some_and(|content| state.received == content.length);
         if self.accepted.remove(&token) {
             for other in std::mem::take(&mut self.accepted) {
                 ctx.abort(other);
@@ -345,6 +355,9 @@ impl Handler for EchoService {
                 }
                 return;
             }
+        }
+        if state.short {
+            return;
         }
         let own_limit = match reason {
             CloseReason::DrainExpired | CloseReason::Overflow | CloseReason::Stopped => true,
@@ -423,5 +436,9 @@ impl Party for EchoService {
     fn position(&self, state: &Served) -> Option<Position> {
         let content = state.content.filter(|_| self.checks && self.breach.is_none())?;
         Some(Position { content, offset: state.received })
+    }
+
+    fn cut_short(&mut self, token: Token) {
+        self.short = Some(token);
     }
 }
