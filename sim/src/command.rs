@@ -4,6 +4,7 @@ mod conform;
 mod engine;
 mod environment;
 mod faults;
+mod import;
 mod input;
 mod keep;
 mod list;
@@ -90,6 +91,19 @@ Exit codes: that of the failing run of lowest index (1 invariant broken, 3 liven
 trace hashes, 0 if all passed, 2 usage: a command line or the content of a file makes no sense, 7 input or output: a file is missing
 or cannot be read or written, or runs are missing (see --partial), or the last line of a file contradicts the others.";
 
+const IMPORTING: &str = "\
+Examples:
+  sim import failures/echo-episode-7-0x00000000000051ed.simrec    the loop that saw the failure
+  sim import night.simrec --loop 'client 1' --out client.simlog   another loop of the same episode
+  sim shrink client.simlog                                        to the few acts of its peers that matter
+
+One loop of the recording runs on the simulated kernel; peers and other threads do what it was given, at the times that follow from its
+calls. `imposed` counts decisions that are not benign; a drift is a result that the simulated kernel did not give, with both sides;
+where the loop asks something else nothing is compared from there on. The kept run needs the recording no more.
+
+Exit codes: 0 imported, and what was recorded of the episode's end came back: its failure, or none, 6 it did not come back, 2 usage: a command line
+or the content of a file makes no sense, 7 input or output: a file is missing or cannot be read or written.";
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists workloads, kernels, weathers and oracles
@@ -112,6 +126,9 @@ enum Verb {
     /// Makes a failing run a regression, which every test run replays
     #[command(after_help = INPUTS)]
     Keep(regression::Arguments),
+    /// Turns a recording of real sockets into a simulated run, compared with it call by call
+    #[command(after_help = IMPORTING)]
+    Import(import::Arguments),
     /// Shows one run: as text, JSON, a page for a browser, a Perfetto trace, or a capture for Wireshark
     #[command(after_help = INPUTS)]
     Trace(trace::Arguments),
@@ -298,6 +315,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Shrink(arguments) => shrink::shrink(arguments),
         Verb::Seeds(arguments) => seeds::seeds(arguments),
         Verb::Keep(arguments) => regression::keep(arguments),
+        Verb::Import(arguments) => import::run(arguments),
         Verb::Trace(arguments) => trace::trace(arguments),
         Verb::Merge(arguments) => merge::merge(arguments),
         Verb::Scale(arguments) => scale::scale(arguments),

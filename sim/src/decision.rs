@@ -24,6 +24,11 @@ pub mod tape;
 
 use std::fmt;
 
+use reactor::sys::EpollEvent;
+use reactor::time::Instant;
+
+use crate::trace::CallRecord;
+
 use bytes::Lanes;
 use log::ChoiceLog;
 use script::Script;
@@ -162,12 +167,31 @@ impl fmt::Display for Ratio {
     }
 }
 
+/// Who answers each decision of a run as it comes, and is shown what the run does meanwhile.
+pub(crate) trait Guide: fmt::Debug {
+    /// A decision in `0..bound`; a larger answer becomes the largest.
+    fn choose(&mut self, domain: Domain, site: Site, entity: u32, bound: u64) -> u64;
+
+    /// What a clock says, just before a decision about time.
+    fn tell_time(&mut self, now: Instant);
+
+    /// A call has ended.
+    fn called(&mut self, record: &CallRecord);
+
+    /// What a wait has found, in the order in which it found it, before a decision about the order.
+    fn found(&mut self, events: &[EpollEvent]);
+
+    /// What a wait reports, before its call ends.
+    fn reported(&mut self, events: &[EpollEvent]);
+}
+
 #[derive(Debug)]
 enum Source {
     Seed(Box<SeedStreams>),
     Bytes(Box<Lanes>),
     Tape(Player),
     Script(Script),
+    Guide(Box<dyn Guide>),
 }
 
 /// The source of every decision of one run.
@@ -198,6 +222,19 @@ impl Decisions {
     /// The decisions that a script lists, zero elsewhere.
     pub fn from_script(script: Script) -> Decisions {
         Decisions::of(Source::Script(script))
+    }
+
+    /// The decisions that somebody makes while the run goes on.
+    pub(crate) fn from_guide(guide: Box<dyn Guide>) -> Decisions {
+        Decisions::of(Source::Guide(guide))
+    }
+
+    /// Who makes them, if somebody does.
+    pub(crate) fn guide(&mut self) -> Option<&mut dyn Guide> {
+        match &mut self.source {
+            Source::Guide(guide) => Some(guide.as_mut()),
+            _ => None,
+        }
     }
 
     /// Zero everywhere: the calmest run there is.
@@ -239,6 +276,7 @@ impl Decisions {
             Source::Bytes(lanes) => lanes.draw(domain, bound),
             Source::Tape(player) => player.draw(domain, entity, bound),
             Source::Script(script) => script.draw(domain, entity, bound),
+            Source::Guide(guide) => guide.choose(domain, site, entity, bound).min(bound - 1),
         };
         if let Some(log) = &mut self.log {
             log.add(self.step, domain, site, entity, (value, bound));

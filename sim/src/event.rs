@@ -32,6 +32,8 @@ pub(crate) enum EventKind {
     StallOver { thread: u32, serial: u32 },
     /// An actor's next step.
     Actor { actor: u32, serial: u32 },
+    /// A socket that took no more bytes has room again, by a decision.
+    Room { socket: u32, serial: u64 },
     /// A timerfd expires, unless it was set again since.
     Timerfd { timerfd: u32, serial: u64 },
     /// A timer of a kqueue expires.

@@ -20,8 +20,6 @@ pub struct Format {
     pub magic: &'static str,
     /// The version that is written, and the newest that is read.
     pub version: u32,
-    /// The oldest version that is read.
-    pub oldest: u32,
     /// What such a file is.
     pub what: &'static str,
 }
@@ -39,13 +37,6 @@ pub enum FileError {
         version: u64,
         /// The newest version that is read.
         newest: u32,
-    },
-    /// Made by a program that is too old.
-    Older {
-        /// Its version of the format.
-        version: u64,
-        /// The oldest version that is read.
-        oldest: u32,
     },
     /// The ends of its lines were changed, and so was the rest.
     CarriageReturns,
@@ -71,7 +62,7 @@ impl fmt::Display for FileError {
             FileError::Foreign(Format { magic, what, .. }) => {
                 write!(f, "it does not begin with `{magic}`, so it is no {what}")
             }
-            FileError::NoVersion(Format { magic, version, what, .. }) => write!(
+            FileError::NoVersion(Format { magic, version, what }) => write!(
                 f,
                 "its first line is not `{magic} {version}`, nor of another version from 1 on, so it is no {what} that can be read"
             ),
@@ -81,11 +72,6 @@ impl fmt::Display for FileError {
             FileError::Newer { version, newest } => write!(
                 f,
                 "it has version {version} of the format, and this program reads up to {newest}: take a newer `sim`"
-            ),
-            FileError::Older { version, oldest } => write!(
-                f,
-                "it has version {version} of the format, and this program reads from {oldest} on: take the `sim` of the build \
-                 that made it"
             ),
             FileError::Truncated => {
                 f.write_str("it ends before its header does, so nothing of it can be used")
@@ -131,9 +117,6 @@ impl Format {
             (Some(_), [b'\r', b'\n', ..]) => Err(FileError::CarriageReturns),
             (Some(version), [b'\n', ..]) if version > u64::from(self.version) => {
                 Err(FileError::Newer { version, newest: self.version })
-            }
-            (Some(version), [b'\n', ..]) if version < u64::from(self.oldest) => {
-                Err(FileError::Older { version, oldest: self.oldest })
             }
             (Some(_), [b'\n', rest @ ..]) => Ok(rest),
             (Some(_), _) => Err(FileError::NoVersion(self)),
@@ -231,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_first_line_that_is_nearly_right_says_what_is_wrong_with_it() {
-        let format = Format { magic: "sim-log", version: 3, oldest: 2, what: "kept run" };
+        let format = Format { magic: "sim-log", version: 3, what: "kept run" };
         let of = |bytes: &[u8]| format.after_first_line(bytes).map(<[u8]>::len);
         assert_eq!(of(b"sim-log 3\nrest"), Ok(4));
         for nearly in [
@@ -247,8 +230,6 @@ mod tests {
         // More digits than any version has.
         assert_eq!(of(b"sim-log 99999999999999999999\n"), Err(FileError::NoVersion(format)));
         assert_eq!(of(b"sim-log 4\n"), Err(FileError::Newer { version: 4, newest: 3 }));
-        assert_eq!(of(b"sim-log 2\nrest"), Ok(4));
-        assert_eq!(of(b"sim-log 1\nrest"), Err(FileError::Older { version: 1, oldest: 2 }));
         assert_eq!(of(b"sim-log 3\r\nrest"), Err(FileError::CarriageReturns));
         for cut in [&b"sim-log"[..], b"sim-log ", b"sim-log 3"] {
             assert_eq!(of(cut), Err(FileError::Truncated), "{cut:?}");

@@ -12,6 +12,7 @@ pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod handshake;
+pub(crate) mod imposed;
 pub(crate) mod kqueue;
 pub(crate) mod lifecycle;
 pub(crate) mod listener;

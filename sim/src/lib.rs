@@ -59,6 +59,7 @@ pub mod file;
 pub mod frame;
 mod fuzz_input;
 pub mod guard;
+pub mod import;
 pub mod incident;
 pub mod kernel;
 pub mod member;

@@ -19,7 +19,7 @@
 //! An entry is a call, a message, a stop or the loop's end; see [`Entry`]. What the kernel gave is held whole, but for bytes that a
 //! workload generates, and that were compared with what it generates: those are a [`Stretch`]. What the loop sent is its length
 //! and a CRC-32, of long sends over samples. Whoever reads a file never takes more memory than a small multiple of its size.
-//! Version 1 had no stretches, and other sums; it is refused.
+//! Version 1 had no stretches, and sums over all bytes; it is read too.
 
 mod chunk_pool;
 mod entry;
@@ -46,6 +46,7 @@ use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
 pub use chunk_pool::ChunkPool;
+pub(crate) use entry::address;
 pub use entry::{Call, End, Entry, epoll_events, kevents};
 pub use file::framed;
 pub use journal::{Budget, Journal, Taken};
@@ -58,7 +59,7 @@ pub use show::{write_json, write_text};
 pub use stretch::Stretch;
 
 /// What the files begin with.
-pub const FORMAT: Format = Format { magic: "sim-recording", version: 2, oldest: 2, what: "recording" };
+pub const FORMAT: Format = Format { magic: "sim-recording", version: 2, what: "recording" };
 
 /// What was wrong with an episode.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,17 +16,21 @@
 //! setup 0 3 = 1
 //! ```
 //!
+//! Of an imported run there are the lines of its [`Scenario`] too, between `scenario` and `story`.
+//!
 //! The run must pass, for what it broke is mended. A tape means something only as long as its run still comes to the place
 //! where things went wrong: `reaches` names that place - a counter of the loops, a kind of fault, a decision, or the result of a
 //! call - and a run that does not reach it any more fails too. `sim keep --refresh` finds the failure again then, in a build in
 //! which it has been brought back.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::decision::Decisions;
 use crate::decision::script::{self, Script};
 use crate::decision::tape::Tape;
 use crate::fault::{FaultKind, FaultSet};
+use crate::import::Scenario;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
 use crate::run_log::RunLog;
@@ -133,6 +137,8 @@ pub struct Regression {
     pub faults: Option<FaultSet>,
     /// Where its run must come, or it means nothing.
     pub reaches: Place,
+    /// What its run is made of, if it was imported.
+    pub scenario: Option<Arc<Scenario>>,
     /// How it went wrong, in words.
     pub story: Vec<String>,
     /// Its decisions.
@@ -183,6 +189,7 @@ impl Regression {
             weather: log.weather,
             faults: log.switches.only,
             reaches,
+            scenario: log.scenario.clone(),
             story: story.lines().to_vec(),
             tape: log.choices.tape().script(),
         })
@@ -192,6 +199,7 @@ impl Regression {
     pub fn options(&self) -> RunOptions {
         let mut options = RunOptions::default().fixed_to(self.workload, self.kernel, self.weather);
         options.switches.only = self.faults;
+        options.scenario.clone_from(&self.scenario);
         options
     }
 
@@ -215,8 +223,19 @@ impl Regression {
 
 impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Regression { broke, back, oracle, workload, kernel, weather, faults, reaches, story, tape } =
-            self;
+        let Regression {
+            broke,
+            back,
+            oracle,
+            workload,
+            kernel,
+            weather,
+            faults,
+            reaches,
+            scenario,
+            story,
+            tape,
+        } = self;
         writeln!(f, "{HEADER}")?;
         writeln!(f, "broke     {broke}")?;
         writeln!(f, "back      {back}")?;
@@ -228,6 +247,10 @@ impl fmt::Display for Regression {
             writeln!(f, "{}", format!("faults    {faults}").trim_end())?;
         }
         writeln!(f, "reaches   {reaches}")?;
+        if let Some(scenario) = scenario {
+            writeln!(f, "scenario")?;
+            scenario.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
         writeln!(f, "story")?;
         for line in story {
             writeln!(f, "  {}", line.trim_end())?;
@@ -298,6 +321,15 @@ impl std::str::FromStr for Regression {
         let story_at = find("story").ok_or_else(|| wrong(0, "the line `story` is missing".to_owned()))?;
         let tape_at = find("tape").filter(|&place| place > story_at);
         let tape_at = tape_at.ok_or_else(|| wrong(0, "the line `tape` is missing".to_owned()))?;
+        let scenario = match find("scenario").filter(|&place| place < story_at) {
+            Some(place) => {
+                let within =
+                    lines[place + 1..story_at].iter().map(|line| line.strip_prefix("  ").unwrap_or(line));
+                let text: String = within.map(|line| format!("{line}\n")).collect();
+                Some(Arc::new(text.parse().map_err(|what| wrong(place + 1, what))?))
+            }
+            None => None,
+        };
         let tape =
             [script::HEADER].iter().chain(&lines[tape_at + 1..]).copied().collect::<Vec<_>>().join("\n");
         let tape = tape.parse().map_err(|error: script::ScriptError| {
@@ -315,6 +347,7 @@ impl std::str::FromStr for Regression {
             weather,
             faults,
             reaches,
+            scenario,
             story: story.collect(),
             tape,
         })

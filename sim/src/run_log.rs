@@ -5,6 +5,7 @@
 //! | kind | payload |
 //! |---|---|
 //! | `H` | lines `name value`: build, workload or stage, kernel, weather, fault switches, where the decisions came from |
+//! | `I` | of an imported run: its [`Scenario`], as text |
 //! | `S` | names of sites, in the order of their numbers |
 //! | `C` | up to 512 decisions: step, domain, site, entity, bound, value |
 //! | `K` | up to 512 calls: number, thread, descriptor, arguments, result, times |
@@ -18,11 +19,13 @@ mod difference;
 mod encode;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::decision::log::ChoiceLog;
 use crate::fault::FaultSwitches;
 use crate::file::shown;
 use crate::frame::Format;
+use crate::import::Scenario;
 use crate::kernel::Kernel;
 use crate::oracle::Oracle;
 use crate::runner::{Failure, Outcome, RunOptions};
@@ -34,7 +37,7 @@ pub use difference::{Difference, Side};
 pub use encode::framed;
 
 /// What the files begin with.
-pub const FORMAT: Format = Format { magic: "sim-log", version: 1, oldest: 1, what: "kept run" };
+pub const FORMAT: Format = Format { magic: "sim-log", version: 1, what: "kept run" };
 
 /// How a kept run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +67,8 @@ pub struct RunLog {
     pub weather: Weather,
     /// What was fixed about its faults.
     pub switches: FaultSwitches,
+    /// What it is made of, if it was imported.
+    pub scenario: Option<Arc<Scenario>>,
     /// Every decision.
     pub choices: ChoiceLog,
     /// Every call.
@@ -88,6 +93,7 @@ impl RunLog {
             kernel,
             weather,
             switches: options.switches,
+            scenario: options.scenario.clone(),
             choices: outcome.choices.clone().unwrap_or_default(),
             calls: calls.collect(),
             verdict: Some(Verdict {
@@ -101,7 +107,8 @@ impl RunLog {
     /// What makes the run again: nothing is left to draw.
     pub fn options(&self) -> RunOptions {
         let RunLog { workload, kernel, weather, switches, .. } = *self;
-        RunOptions { switches, ..RunOptions::default() }.fixed_to(workload, kernel, weather)
+        let scenario = self.scenario.clone();
+        RunOptions { switches, scenario, ..RunOptions::default() }.fixed_to(workload, kernel, weather)
     }
 
     /// Whether this very program made it, so that every call must come again as it was.
@@ -160,6 +167,13 @@ impl fmt::Display for RunLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RunLog { workload, kernel, weather, source, build, .. } = self;
         let (source, build) = (shown(source), shown(build));
+        if let Some(scenario) = &self.scenario {
+            return write!(
+                f,
+                "{} of {workload}, imported, from {source}, made by {build}",
+                scenario.subject()
+            );
+        }
         write!(f, "{workload} on {kernel} in {weather} weather, from {source}, made by {build}")
     }
 }

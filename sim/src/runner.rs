@@ -5,6 +5,7 @@ mod member;
 pub(crate) mod panics;
 mod seat;
 pub mod setup;
+pub(crate) mod single;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::decision::log::ChoiceLog;
 use crate::decision::seed::Seed;
 use crate::fault::{FaultCounts, FaultSwitches};
 use crate::guard::Inside;
+use crate::import::{Scenario, run_scenario};
 use crate::kernel::Kernel;
 use crate::obligation::{Lapse, ObligationCheck, ObligationCounts};
 use crate::oracle::Oracle;
@@ -64,6 +66,8 @@ pub struct RunOptions {
     pub tamper: Option<Tamper>,
     /// What builds the stage, where the workload is one.
     pub stage: Option<StageBuilder>,
+    /// What an imported run is made of, where it is one: see [`crate::import`].
+    pub scenario: Option<Arc<Scenario>>,
     /// Told every now and then how many messages the clients have handled: for progress bars on long runs.
     pub progress: Option<Arc<AtomicU64>>,
 }
@@ -139,6 +143,9 @@ pub fn run(options: &RunOptions, mut decisions: Decisions) -> Outcome {
     let _inside = Inside::enter();
     if options.record {
         decisions = decisions.recorded();
+    }
+    if let Some(scenario) = &options.scenario {
+        return run_scenario(scenario, options, decisions).expect("no stage is ever imported");
     }
     let mut setup = Setup::draw(options, &mut decisions);
     let scale = setup.scale();

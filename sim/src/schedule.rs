@@ -196,6 +196,7 @@ impl World {
             return;
         }
         let wake = self.swarm.wake;
+        self.tell_guide(self.now);
         let latency_ns = self.draw_latency(wake, "latency of a wake-up", thread);
         let entry = &mut self.threads[thread as usize];
         entry.phase = Phase::Waking;
@@ -229,6 +230,7 @@ impl World {
             self.owe_end_of_wait(thread, due);
         }
         self.arm_timer(thread, fires);
+        self.tell_guide(began);
         let most_ns = timeout_ns.unwrap_or(u64::MAX).clamp(1, 50_000_000);
         let signal = |details: &mut Details<'_>| details.draw("when the signal comes", most_ns);
         if let Some(after_ns) = self.fault_with(FaultKind::InterruptedWaits, thread, signal) {

@@ -200,7 +200,9 @@ pub fn shrink(
 /// is to be done on purpose, is in `options`, as for [`shrink`].
 pub fn smaller_kept(path: &Path, log: &RunLog, options: &RunOptions) -> Option<RunLog> {
     let kept = RunLog::from_bytes(&file::read(path).ok()?).ok()?;
-    let of = |log: &RunLog| (log.workload, log.kernel, log.weather, origin(&log.source).to_owned());
+    let of = |log: &RunLog| {
+        (log.workload, log.kernel, log.weather, log.scenario.clone(), origin(&log.source).to_owned())
+    };
     if of(&kept) != of(log) || !kept.failure()?.is_like(log.failure()?) {
         return None;
     }

@@ -21,6 +21,7 @@ use crate::kernel::epoll::Epoll;
 use crate::kernel::eventfd::{Eventfd, WakeInbox};
 use crate::kernel::file::File;
 use crate::kernel::handshake::Connection;
+use crate::kernel::imposed::Imposed;
 use crate::kernel::kqueue::Kqueue;
 use crate::kernel::pipe::Pipe;
 use crate::kernel::port::Ports;
@@ -77,6 +78,8 @@ pub struct WorldOptions {
     pub lapse: Option<Lapse>,
     /// Whether readable lines are kept, for [`SharedWorld::take_trace`].
     pub collect_trace: bool,
+    /// Times and room that decisions impose on one thread, for runs that follow a recording.
+    pub imposed: Option<Imposed>,
 }
 
 impl Default for WorldOptions {
@@ -93,6 +96,7 @@ impl Default for WorldOptions {
             obligations: ObligationCheck::Never,
             lapse: None,
             collect_trace: false,
+            imposed: None,
         }
     }
 }
@@ -302,7 +306,7 @@ impl World {
     /// Charges the calling thread.
     #[inline]
     pub(crate) fn spend(&mut self, thread: u32, ns: u64) {
-        if !self.swarm.applies(FaultKind::StillClock) {
+        if !self.swarm.applies(FaultKind::StillClock) && self.options.imposed.is_none() {
             self.threads[thread as usize].local += ns;
         }
     }
@@ -400,6 +404,7 @@ impl World {
             EventKind::Deadline { thread } => self.deadline_event(thread),
             EventKind::Interrupt { thread, serial } => self.interrupt_event(thread, serial),
             EventKind::StallOver { thread, serial } => self.stall_over_event(thread, serial),
+            EventKind::Room { socket, serial } => self.room_event(socket, serial),
             EventKind::Timerfd { timerfd, serial } => self.timerfd_event(timerfd, serial),
             EventKind::KnoteTimer { kqueue, item, serial } => self.knote_timer_event(kqueue, item, serial),
             EventKind::Incident { number } => self.incident_event(number),

@@ -528,6 +528,21 @@ impl Run {
         }
     }
 
+    /// Writes out what nothing was wrong with, where that was asked for. A failure has written its own.
+    fn keep_recordings(&mut self) {
+        let Some((recordings, _)) = &self.recordings else { return };
+        if !self.output.keep_recordings || !self.failures.is_empty() {
+            return;
+        }
+        match recordings.write() {
+            Ok(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                self.say(&format!("recordings: {}", names.join(" ")));
+            }
+            Err(what) => self.unwritable = Some(Failure::Machine(what)),
+        }
+    }
+
     fn end(mut self) -> Result<(), Failure> {
         self.write_events();
         for failure in self.quiet.leaks() {
@@ -542,6 +557,7 @@ impl Run {
             let written = recordings.write();
             self.failures = self.failures.drain(..).map(|failure| failure.recorded(&written)).collect();
         }
+        self.keep_recordings();
         self.end_interval(true);
         let interrupted = self.asked.wants_stop();
         let failure = self.failures.first().cloned().or_else(|| interrupted.then_some(Failure::Interrupted));

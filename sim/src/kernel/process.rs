@@ -201,6 +201,9 @@ impl World {
         if self.processes[process as usize].lowest_free(&self.work).is_none() {
             return Err(Errno::EMFILE);
         }
+        if let Some(error) = self.imposed_creation_error(thread) {
+            return Err(error);
+        }
         let error = |details: &mut Details<'_>| {
             details.choose("which error", &[Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM])
         };

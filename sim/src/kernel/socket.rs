@@ -52,6 +52,8 @@ pub(crate) struct Socket {
     pub(crate) fin_received: bool,
     /// A sender ran out of room and is owed a wake-up (M5).
     pub(crate) no_space: bool,
+    /// It takes no bytes until the event with this serial; zero for none.
+    pub(crate) tight: u64,
     /// The same debt, as the check of obligations keeps it.
     pub(crate) room_owed: bool,
     /// Watchers that want to hear of every acknowledgement: armed write knotes (K10).
@@ -143,6 +145,7 @@ impl World {
             send_shut: false,
             fin_received: false,
             no_space: false,
+            tight: 0,
             room_owed: false,
             write_knotes: 0,
             connection: NONE,
@@ -242,6 +245,7 @@ impl World {
         let socket = &self.sockets[id];
         let queued = socket.send_capacity.saturating_sub(room);
         room > 0
+            && socket.tight == 0
             && room >= queued / 2
             && (socket.unsent_limit == u64::MAX || self.unsent(id) < socket.unsent_limit)
     }
@@ -281,7 +285,7 @@ impl World {
         }
         if always_out || self.is_writable(id) || self.drifts(Drift::OutWithoutRoom) {
             mask |= EpollMask::OUT;
-        } else {
+        } else if self.sockets[id].tight == 0 {
             self.sockets[id].no_space = true;
             self.expect_ack(id);
         }

@@ -49,6 +49,8 @@ pub struct SimSyscalls {
     kernel: Kernel,
     /// Whether the process has been killed.
     dead: Rc<Cell<bool>>,
+    /// Whether decisions say how long its calls take: see [`crate::import`].
+    imposed: bool,
 }
 
 impl SimSyscalls {
@@ -57,8 +59,9 @@ impl SimSyscalls {
         thread: ThreadId,
         kernel: Kernel,
         dead: Rc<Cell<bool>>,
+        imposed: bool,
     ) -> SimSyscalls {
-        SimSyscalls { world, thread, kernel, dead }
+        SimSyscalls { world, thread, kernel, dead, imposed }
     }
 
     /// The thread that makes these calls.
@@ -84,6 +87,9 @@ impl SimSyscalls {
         if self.dead.get() {
             return Err(DEAD);
         }
+        if self.imposed {
+            self.pass_imposed_time(false);
+        }
         let mut world = self.enter();
         let (began, steps) = (world.now, world.work.steps());
         let result = carry_out(&mut world, self.thread.0);
@@ -108,6 +114,9 @@ impl SimSyscalls {
     ) -> Result<Wait, Errno> {
         if self.dead.get() {
             return Err(DEAD);
+        }
+        if self.imposed {
+            self.pass_imposed_time(false);
         }
         let mut world = self.enter();
         let sleep = world.threads[self.thread.0 as usize].sleep;
@@ -145,6 +154,12 @@ impl SimSyscalls {
         world
     }
 
+    /// Lets the time pass that a recorded run takes for a call.
+    #[cold]
+    fn pass_imposed_time(&self, reads_clock: bool) {
+        self.world.borrow_mut().impose_time(self.thread.0, reads_clock);
+    }
+
     #[inline]
     fn leave(&self, mut world: RefMut<'_, World>) {
         if let Some(actor) = world.draw_early_actor(self.thread) {
@@ -180,6 +195,11 @@ impl World {
         let (began, ended) = (self.clock(began), self.clock(ended));
         let record = CallRecord { step: 0, thread, began, ended, call, fd, arguments, outcome };
         self.trace.call(record);
+        if self.options.imposed.is_some()
+            && let Some(guide) = self.decisions.guide()
+        {
+            guide.called(&record);
+        }
         if self.trace.collects() {
             self.show_use(&record);
         }
@@ -202,6 +222,11 @@ impl World {
     }
 
     fn note_events(&mut self, events: &[EpollEvent]) {
+        if self.options.imposed.is_some()
+            && let Some(guide) = self.decisions.guide()
+        {
+            guide.reported(events);
+        }
         for event in events {
             let (bits, data) = (event.events, event.data);
             self.trace.fold(data ^ u64::from(bits).rotate_left(48));
@@ -227,6 +252,9 @@ impl Syscalls for SimSyscalls {
     fn clock_gettime(&mut self) -> Instant {
         if self.dead.get() {
             return self.world.local_time(self.thread);
+        }
+        if self.imposed {
+            self.pass_imposed_time(true);
         }
         let mut world = self.enter();
         let now = world.clock_of(self.thread.0);
@@ -519,7 +547,7 @@ impl SimSyscalls {
     fn leave_at_point(&self, world: &mut RefMut<'_, World>) {
         // Entering has already delivered what was due and given actors their chance.
         let thread = self.thread.0 as usize;
-        world.threads[thread].local += 1;
+        world.threads[thread].local += u64::from(!self.imposed);
     }
 }
 

@@ -106,12 +106,19 @@ impl World {
         if self.fault(FaultKind::ChangingBuffers, id) {
             self.change_send_capacity(id);
         }
-        let room = self.room(id);
+        let imposed = self.imposed_room(thread, id);
+        let room = imposed.unwrap_or_else(|| self.room(id));
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
-        if count < length && !self.kernel_of(thread).is_bsd() {
+        if count < length && imposed.is_some() {
+            // The room that comes is a decision too, and no acknowledgement's doing.
+            self.promise_room(id);
+            if count == 0 {
+                return Err(Errno::EAGAIN);
+            }
+        } else if count < length && !self.kernel_of(thread).is_bsd() {
             self.sockets[id].no_space = true;
         }
-        if count < length {
+        if count < length && imposed.is_none() {
             self.owe_room(id);
         }
         if count == 0 {
@@ -137,7 +144,7 @@ impl World {
         self.spend(thread, cost::SEND_DATA + count as u64 / 16 * cost::COPY_16_BYTES);
         self.progress(thread);
         self.transmit(connection, side);
-        if count < length {
+        if count < length && imposed.is_none() {
             self.expect_ack(id);
         }
         Ok(count)

@@ -1,18 +1,20 @@
 //! One thing that happened to a loop, as a recording holds it: a call with its result, or what came from outside.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reactor::sys::{EpollEvent, EpollMask, Errno, Filter, Kevent, KeventFlags, Note};
 use reactor::time::Instant;
 
-use super::stretch::Stretch;
+use super::stretch::{STRETCH_BYTES_MAX, Stretch};
 use crate::file::shown;
 use crate::frame::varint;
 use crate::kernel::syscalls::names_of;
 use crate::schedule::ThreadId;
 use crate::trace::{CallKind, CallRecord, Outcome, Word};
 use crate::workload::Numbered;
+use crate::workload::content::Position;
 
 /// A call, what was asked and what came of it. The words are those of a [`CallRecord`], so that recordings and simulated
 /// runs compare.
@@ -242,12 +244,23 @@ impl Call<'_> {
         call.makes_sense().then_some(call)
     }
 
+    /// The bytes that were received, of which the file may hold only the place in their stream.
+    pub fn received(&self) -> Cow<'_, [u8]> {
+        let Some(Stretch { begin: Position { content, offset }, length }) = self.stretch else {
+            return Cow::Borrowed(self.given);
+        };
+        let mut bytes = vec![0; length as usize];
+        content.fill(offset, &mut bytes);
+        Cow::Owned(bytes)
+    }
+
     /// Whether what came with a result is what such a result has: whoever plays it back relies on that.
     fn makes_sense(&self) -> bool {
         let Call { kind, arguments, asked, outcome, given, .. } = *self;
         let Outcome::Value(value) = outcome else { return true };
         match kind {
-            CallKind::Recv => value <= arguments[0],
+            // Nobody makes so much of a few numbers as no loop has room for.
+            CallKind::Recv => value <= arguments[0] && (self.stretch.is_none() || value <= STRETCH_BYTES_MAX),
             CallKind::Send | CallKind::Sendmsg => value <= arguments[0] && asked.len() == 4,
             CallKind::EpollWait => {
                 value <= arguments[1]
@@ -371,7 +384,7 @@ pub(super) fn put_address(bytes: &mut Vec<u8>, address: &SocketAddr) {
 }
 
 /// The address that such bytes are.
-pub(super) fn address(bytes: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk()?;
     let port = u16::from_le_bytes(*port);
     if let Ok(octets) = <[u8; 4]>::try_from(ip) {

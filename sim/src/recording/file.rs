@@ -61,7 +61,8 @@ impl Recording {
         bytes
     }
 
-    fn header(&self) -> String {
+    /// What is said of it before its loops.
+    pub(crate) fn header(&self) -> String {
         let mut text = String::new();
         let Plan { workload, seed, load } = self.plan;
         line(&mut text, "build", &self.build);
@@ -78,6 +79,11 @@ impl Recording {
             line(&mut text, &format!("{LIMIT}{name}"), &value.to_string());
         }
         text
+    }
+
+    /// A recording of which only [`Recording::header`] is known.
+    pub(crate) fn of_header(payload: &[u8]) -> Result<Recording, String> {
+        header_of(payload)
     }
 
     /// Whether bytes claim to be a recording, of whatever version.

@@ -8,6 +8,9 @@ use crate::workload::content::{Content, Position};
 /// Receives of fewer bytes are held whole: that costs no more.
 pub(super) const STRETCH_BYTES_MIN: usize = 256;
 
+/// The most that one receive gives, in bytes: the largest room that a loop of a recording may have.
+pub(super) const STRETCH_BYTES_MAX: u64 = 1 << 22;
+
 /// A piece of a stream.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Stretch {

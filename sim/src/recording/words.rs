@@ -69,6 +69,18 @@ pub(super) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
+/// The CRC-32 of all of the first `taken` bytes, as files of version 1 have it.
+pub(super) fn whole_checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut left = taken;
+    for segment in segments {
+        let bytes = &segment[..segment.len().min(left)];
+        left -= bytes.len();
+        hasher.update(bytes);
+    }
+    hasher.finalize().to_le_bytes()
+}
+
 pub(super) fn shutdown(how: Shutdown) -> [u64; 2] {
     let word = match how {
         Shutdown::Read => 0,

@@ -1,6 +1,7 @@
 //! Reading, from files that anybody may have made.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use reactor::sys::Errno;
 use reactor::time::Instant;
@@ -77,6 +78,11 @@ impl RunLog {
             let senseless = |what: &str| FileError::Senseless { offset, what: what.to_owned() };
             let Some(Frame { kind, mut payload }) = frame::next(&mut rest, offset)? else { break };
             match kind {
+                b'I' => {
+                    let text = std::str::from_utf8(payload).map_err(|_| senseless("it is not text"))?;
+                    let scenario = text.parse().map_err(|what: String| senseless(&what))?;
+                    log.scenario = Some(Arc::new(scenario));
+                }
                 b'S' => {
                     while !payload.is_empty() {
                         let site = take_site(&mut payload).ok_or_else(|| senseless("a site has no name"))?;
@@ -141,6 +147,7 @@ fn header_of(payload: &[u8]) -> Result<RunLog, String> {
         kernel,
         weather,
         switches,
+        scenario: None,
         choices: ChoiceLog::default(),
         calls: Vec::new(),
         verdict: None,

@@ -52,6 +52,9 @@ impl RunLog {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = FORMAT.first_line();
         frame::put(&mut bytes, b'H', self.header().as_bytes());
+        if let Some(scenario) = &self.scenario {
+            frame::put(&mut bytes, b'I', scenario.to_string().as_bytes());
+        }
         let mut payload = Vec::new();
         for site in self.choices.sites() {
             varint::put(&mut payload, site.len() as u64);

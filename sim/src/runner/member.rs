@@ -182,6 +182,19 @@ impl<P: Party> Member<P> {
         Err(Breach::new("turn-error", format!("a listener could not be made in {ATTEMPTS} attempts: {last}")))
     }
 
+    /// Opens the listener at a port of the kernel's choice. Answers its address.
+    pub(super) fn listen_anywhere(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> Result<SocketAddr, Breach> {
+        let opened = self.reactor.listen(address, options, 0).and_then(|listener| {
+            self.listener = Some(listener);
+            self.reactor.local_address(listener)
+        });
+        opened.map_err(|error| Breach::new("turn-error", format!("a loop could not be made: {error}")))
+    }
+
     pub(super) fn party(&self) -> &P {
         self.reactor.handler().party()
     }
@@ -209,7 +222,7 @@ impl<P: Party> Member<P> {
     }
 
     /// One turn, and the checks after it.
-    pub(super) fn turn(&mut self, world: &SharedWorld) -> Result<(), Breach> {
+    pub(super) fn turn(&mut self, world: &SharedWorld) -> Result<Turn, Breach> {
         let turn = self.reactor.turn();
         if let Some(breach) = self.reactor.handler().breach() {
             return Err(breach.clone());
@@ -227,7 +240,7 @@ impl<P: Party> Member<P> {
             self.stopped = true;
             self.look(world)?;
             world.finish_thread(self.thread);
-            return Ok(());
+            return Ok(turn);
         }
         let counters = self.reactor.counters();
         let (turns, turns_empty, fired) = (counters.turns, counters.turns_empty, counters.timers_fired);
@@ -237,7 +250,7 @@ impl<P: Party> Member<P> {
             world.note_progress(self.thread);
         }
         if !self.oracles {
-            return Ok(());
+            return Ok(turn);
         }
         // Timeouts are the loop's own doing: each must find something due (bug-catalogue B30, B57), but for those that
         // are cut to the longest that the call can express (B29).
@@ -265,7 +278,7 @@ impl<P: Party> Member<P> {
             self.look_at = turns + LOOK_EVERY_TURNS.max(self.reactor.live() as u64);
             self.look(world)?;
         }
-        Ok(())
+        Ok(turn)
     }
 
     /// No connection and no listener had more calls in a turn than its budget, so that all others get their turn

@@ -106,7 +106,8 @@ impl SharedWorld {
         let world = self.world.borrow();
         let process = &world.processes[world.threads[thread.0 as usize].process as usize];
         let kernel = world.hosts[process.host as usize].kernel;
-        SimSyscalls::new(self.clone(), thread, kernel, Rc::clone(&process.dead))
+        let imposed = world.options.imposed.is_some_and(|imposed| imposed.thread == thread.0);
+        SimSyscalls::new(self.clone(), thread, kernel, Rc::clone(&process.dead), imposed)
     }
 
     /// Adds an actor, whose first step is due at `first`.

@@ -96,6 +96,9 @@ pub(crate) struct RunArguments {
     /// DIR/failures, or soak-artifacts without a DIR
     #[arg(long)]
     no_recording: bool,
+    /// Write the last two recordings out at the end of the run also when nothing was wrong, for `sim import`
+    #[arg(long, conflicts_with = "no_recording")]
+    keep_recordings: bool,
     /// Print one JSON object at the end, the summary, instead of lines
     #[arg(long)]
     json: bool,
@@ -166,6 +169,7 @@ pub(crate) struct Output {
     pub(crate) resume: Option<PathBuf>,
     pub(crate) json: bool,
     pub(crate) no_recording: bool,
+    pub(crate) keep_recordings: bool,
     pub(crate) plant: Option<Plant>,
     /// The time asked for on this command line.
     pub(crate) asked: Option<Duration>,
@@ -177,7 +181,7 @@ const LONG_FROM: Duration = Duration::from_secs(120);
 impl RunArguments {
     /// Where the records go; to be known before the options, which may be there.
     pub(crate) fn output(&self) -> Output {
-        let RunArguments { out, resume, json, no_recording, plant, .. } = self;
+        let RunArguments { out, resume, json, no_recording, keep_recordings, plant, .. } = self;
         let parts =
             [self.hours.map(|hours| hours * 3600), self.minutes.map(|minutes| minutes * 60), self.seconds];
         let asked = parts.into_iter().flatten().reduce(|sum, more| sum + more).map(Duration::from_secs);
@@ -186,6 +190,7 @@ impl RunArguments {
             resume: resume.clone(),
             json: *json,
             no_recording: *no_recording,
+            keep_recordings: *keep_recordings,
             plant: *plant,
             asked,
         }

@@ -62,6 +62,11 @@ impl World {
             }
         }
         self.threads[thread as usize].only_levels = levels == count;
+        if self.options.imposed.is_some()
+            && let Some(guide) = self.decisions.guide()
+        {
+            guide.found(&events[..count]);
+        }
         self.shuffle_batch(thread, &mut events[..count]);
         count
     }
