@@ -236,11 +236,11 @@ impl Growing {
     fn add(&mut self, extra_bytes: usize, put: impl FnOnce(&mut Vec<u8>, &mut u64)) {
         /// More than an entry has beside its slices.
         const ENTRY_BYTES: usize = 64;
+        // In the order in which things happened. There may be no room for that.
+        self.settle();
         if self.ended || self.cut {
             return;
         }
-        // In the order in which things happened.
-        self.settle();
         if self.chunk.len() + extra_bytes + ENTRY_BYTES > self.chunk.capacity() {
             self.next_chunk(extra_bytes + ENTRY_BYTES);
             if self.cut {
@@ -381,6 +381,20 @@ mod tests {
             Ok((0, 256)),
         ];
         assert_eq!(receives(&journal), expected);
+    }
+
+    #[test]
+    fn nothing_follows_a_receive_for_which_there_was_no_room() {
+        let (journal, received) = (Journal::new(&Budget::new(1000)), vec![3; 2000]);
+        for _ in 0..300 {
+            journal.received(fd(), &received, Ok(2000));
+            journal.stop(Duration::from_secs(1));
+        }
+        let taken = journal.take();
+        assert!(taken.cut);
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(taken);
+        let stops = log.entries().filter(|entry| matches!(entry, Entry::Stop { .. })).count();
+        assert_eq!(log.entries().count(), 2 * stops, "a stop has a receive before it");
     }
 
     #[test]
