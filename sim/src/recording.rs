@@ -57,6 +57,7 @@ pub use recorder::Recorder;
 pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
 pub use show::{write_json, write_text};
 pub use stretch::Stretch;
+pub(crate) use words::checksums;
 
 /// What the files begin with.
 pub const FORMAT: Format = Format { magic: "sim-recording", version: 2, what: "recording" };

@@ -4,12 +4,15 @@
 //! What chaos breaks is excused, and nothing else: [`cuts`] knows which connections the proxy cut, and shortages of
 //! descriptors are told by the errors of calls. A stream that was only delayed, split or stalled has to come whole.
 
+mod ability;
 mod chronicle;
 pub(crate) mod connections;
 mod crossing;
 mod cuts;
+mod ground;
 mod interrupt;
 mod kind;
+pub(crate) mod memory_group;
 mod proxy;
 mod schedule;
 pub(crate) mod shortage;
@@ -21,7 +24,9 @@ mod turmoil;
 
 pub(crate) use self::chronicle::{Chronicle, Happened};
 pub(crate) use self::cuts::Cuts;
+pub(crate) use self::ground::{Ground, Shape};
 pub(crate) use self::kind::Kind;
+pub(crate) use self::memory_group::MemoryGroup;
 pub(crate) use self::schedule::{ChaosOptions, Event, Level, Schedule, Share};
 pub(crate) use self::storm::CONNECTIONS_MAX as STORM_CONNECTIONS_MAX;
 pub(crate) use self::turmoil::{Exposure, Turmoil};

@@ -181,6 +181,12 @@ enum Command {
     /// Play a part of an episode of `run --processes`
     #[command(hide = true)]
     EpisodeProcess,
+    /// Remove a memory group when standard input ends
+    #[command(hide = true)]
+    RemoveGroup {
+        /// Its folder
+        path: PathBuf,
+    },
     /// Keep one part of a night
     #[command(hide = true)]
     Keep(night::keeper::Arguments),
@@ -213,6 +219,7 @@ fn main() -> ExitCode {
         }
         Command::Report(arguments) => report::report(&arguments),
         Command::EpisodeProcess => run::processes::child::play(),
+        Command::RemoveGroup { path } => chaos::memory_group::remove_when_over(&path),
         Command::Keep(arguments) => night::keeper::keep(&arguments),
     };
     match outcome {

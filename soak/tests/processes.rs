@@ -274,3 +274,137 @@ fn what_processes_cannot_do_is_refused_in_words() {
     let stderr = String::from_utf8_lossy(&by_hand.stderr);
     assert!(stderr.contains("this command is for `soak run --processes` alone"), "{stderr}");
 }
+
+/// What is said of a kind of chaos that this machine cannot give; `None` where it can.
+fn left_out(kind: &str) -> Option<String> {
+    let listed = Command::new(env!("CARGO_BIN_EXE_soak")).arg("chaos").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut lines = listed.lines().skip_while(|line| line.split_whitespace().next() != Some(kind));
+    let needs = lines.nth(1).unwrap_or_else(|| panic!("{kind} is not in\n{listed}"));
+    needs.trim().strip_prefix("left out here: ").map(str::to_owned)
+}
+
+/// Groups of processes that the process `pid` made, wherever they are.
+fn groups(pid: u32, under: &Path) -> usize {
+    let prefix = format!("soak-{pid}-");
+    let entries = fs::read_dir(under).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders
+        .map(|folder| {
+            let is_ours = folder.file_name().to_string_lossy().starts_with(&prefix);
+            usize::from(is_ours) + groups(pid, &folder.path())
+        })
+        .sum()
+}
+
+#[test]
+fn ports_run_out_memory_is_short_and_links_are_slow_in_namespaces_and_groups_of_their_own() {
+    let kinds: Vec<&str> =
+        ["ports", "memory", "link"].into_iter().filter(|kind| left_out(kind).is_none()).collect();
+    if kinds.is_empty() {
+        return eprintln!("skipped: {:?}", left_out("ports"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let only = kinds.join(",");
+    let arguments = [
+        "--workload",
+        "echo,cluster",
+        "--processes",
+        "2",
+        "--chaos",
+        "cruel",
+        "--chaos-only",
+        &only,
+        "--seed",
+        "3",
+        "--seconds",
+        "6",
+        "--connections",
+        "40",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let mut run = Run::new("grounds", &arguments);
+    let child = run.command.spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    let summary = json(&out.join("summary.json"));
+    for kind in kinds {
+        assert!(summary["chaos"][kind]["events"].as_u64() > Some(0), "{kind}: {}", summary["chaos"]);
+    }
+    assert!(summary["counters"]["messages"].as_u64() > Some(0));
+    assert_eq!(run.processes(), [0; 0], "who holds a namespace is left behind");
+    assert_eq!(groups(pid, Path::new("/sys/fs/cgroup")), 0, "a group is left behind");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_namespace_and_no_group_behind() {
+    let kinds: Vec<&str> =
+        ["ports", "memory", "link", "stop"].into_iter().filter(|kind| left_out(kind).is_none()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let only = kinds.join(",");
+    let arguments = [
+        "--workload",
+        "echo",
+        "--processes",
+        "2",
+        "--chaos",
+        "cruel",
+        "--chaos-only",
+        &only,
+        "--seconds",
+        "60",
+        "--connections",
+        "10",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let mut run = Run::new("gone", &arguments);
+    let mut child = run.command.spawn().unwrap();
+    run.until(&mut child, |_| out.join("events.jsonl").exists());
+    if kinds.contains(&"memory") {
+        assert!(groups(child.id(), Path::new("/sys/fs/cgroup")) > 0, "there is something to be removed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Namespaces have no names: they are gone with the last process that is in them.
+    while !run.processes().is_empty() || groups(child.id(), Path::new("/sys/fs/cgroup")) > 0 {
+        rest();
+    }
+}
+
+#[test]
+fn what_the_machine_does_not_allow_is_refused_with_the_reason() {
+    let refused = |mut command: Command| {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        assert_eq!(status.code(), Some(2), "{}{stderr}", String::from_utf8_lossy(&stdout));
+        assert!(stderr.contains("cannot be had here: "), "{stderr}");
+        stderr
+    };
+    let asked = ["--workload", "echo", "--processes", "2", "--chaos", "calm", "--chaos-only"];
+    // No tools, or no right to a namespace.
+    let mut without_tools = Run::new("tools", &[&asked[..], &["link"]].concat()).command;
+    without_tools.env("PATH", "/nowhere");
+    let said = refused(without_tools);
+    assert!(said.contains("ip link set lo up") || said.contains("cannot be made"), "{said}");
+    if let Some(reason) = left_out("netem") {
+        let said = refused(Run::new("netem", &[&asked[..], &["netem"]].concat()).command);
+        assert!(said.contains(reason.split(" (").next().unwrap()), "{said}");
+    }
+    for kind in ["ports", "memory", "link", "netem", "stop"] {
+        let alone = ["--workload", "echo", "--chaos", "calm", "--chaos-only", kind];
+        assert!(refused(Run::new("alone", &alone).command).contains("--processes 2"), "{kind}");
+    }
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_soak"))
+        .args(["remove-group", "/tmp"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(elsewhere.status.code(), Some(2));
+    assert!(Path::new("/tmp").exists());
+}

@@ -123,6 +123,9 @@ impl Told<'_> {
             )?;
         }
         match recorded.failure() {
+            _ if recorded.verdict.is_none() => {
+                writeln!(out, "recorded   was cut off, and does not say how it ended")?
+            }
             Some(failure) => writeln!(out, "recorded   FAILED {failure}")?,
             None => writeln!(out, "recorded   nothing was wrong")?,
         }

@@ -50,7 +50,7 @@ impl Case {
         let bytes = read_file(Path::new(name))?;
         if Recording::is_claimed_by(&bytes) {
             return Err(Trouble::Usage(format!(
-                "{name} is a recording of real sockets: `sim replay` plays it and `sim trace` shows it"
+                "{name} is a recording of real sockets: `sim import` makes a run of it, `sim replay` plays it and `sim trace` shows it"
             )));
         }
         let wrong = |error: &dyn std::fmt::Display| Trouble::Usage(format!("{name}: {error}"));

@@ -5,6 +5,9 @@ use std::fmt;
 
 use crate::workload::content::{Content, HEADER_BYTES};
 
+/// Nobody waits for the end of a stream that is longer than this.
+const COMPLETED_BYTES_MAX: u64 = 1 << 26;
+
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PeerBytes {
@@ -33,6 +36,16 @@ impl PeerBytes {
         match self {
             PeerBytes::Whole(bytes) => bytes.len() as u64,
             PeerBytes::Stream(_, length) => *length,
+        }
+    }
+
+    /// All of the stream, of which these may be only the beginning; `None` where that is not known.
+    pub(super) fn completed(&self) -> Option<PeerBytes> {
+        match self {
+            PeerBytes::Stream(content, _) if content.length <= COMPLETED_BYTES_MAX => {
+                Some(PeerBytes::Stream(*content, content.length))
+            }
+            _ => None,
         }
     }
 

@@ -29,8 +29,8 @@ const BUFFER_BYTES: u64 = 1 << 30;
 const WAKE_NS_MAX: u64 = 1 << 40;
 /// How long everything owed may take once all decided acts are done.
 const CALM_NS: u64 = 3_600 * 1_000_000_000;
-/// A run that makes so many calls more than an act has bytes or a peer acts does not end.
-const CALLS_MAX: u64 = 50_000_000;
+/// As many messages as ever wait for the loop, unless its own limit is higher.
+const MESSAGES_WAITING_MAX: usize = 1 << 16;
 
 /// Runs a scenario.
 pub(crate) fn run_scenario(
@@ -120,7 +120,8 @@ impl<P: Party> Drive<'_, P> {
         let process = world.process_of(host);
         // Messages may have come while others were taken out, so that more of them were handed over than there is room for.
         let given = &self.scenario.config;
-        let room = given.mailbox_messages_max.max(self.scenario.messages.len() + 1);
+        let room = if self.scenario.messages.is_empty() { 0 } else { MESSAGES_WAITING_MAX };
+        let room = given.mailbox_messages_max.max(room);
         let config = Config { mailbox_messages_max: room, ..given.clone() };
         let calls = world.add_thread_to(world.add_process(host));
         world.finish_thread(calls.thread());
@@ -142,6 +143,7 @@ impl<P: Party> Drive<'_, P> {
     fn turn_until_stopped(&mut self, puppets: &Rc<RefCell<Puppets>>) -> Result<(), Breach> {
         let world = self.world.clone();
         let mut limit = reactor::time::Instant::from_ns(u64::MAX);
+        let calls_max = self.scenario.calls_max();
         let mut told_to_stop = false;
         while !self.has_seen_enough() {
             let stop = puppets.borrow_mut().take_stop();
@@ -149,10 +151,10 @@ impl<P: Party> Drive<'_, P> {
                 told_to_stop = true;
                 self.single().stop(within);
             }
-            if world.steps() > CALLS_MAX {
+            if world.steps() > calls_max {
                 return Err(Breach::new(
                     "liveness",
-                    format!("the loop does not end within {CALLS_MAX} calls"),
+                    format!("the loop does not end within {calls_max} calls"),
                 ));
             }
             match world.step(limit) {
@@ -264,7 +266,7 @@ impl<P: Party> Drive<'_, P> {
             trace: world.take_trace(),
             choices: world.take_choices(),
             counters: self.single.as_ref().map(Single::counters).unwrap_or_default(),
-            cast: if collects { vec!["the peers".to_owned(), subject.to_owned()] } else { Vec::new() },
+            cast: if collects { vec!["a peer".to_owned(), subject.to_owned()] } else { Vec::new() },
             oversleepers: if collects { world.sleepers() } else { Vec::new() },
         };
         if outcome.failure.is_some() {

@@ -96,6 +96,8 @@ pub(super) struct ImportGuide {
     rooms: BTreeMap<u64, u64>,
     /// How the batch of the wait is put into its order: what is swapped, from its end on.
     swaps: VecDeque<u64>,
+    /// What the bytes that the send has taken may be summed up as.
+    sent: [[u8; 4]; 2],
     /// What the simulated wait reports.
     reported: Vec<EpollEvent>,
     /// Descriptors of the recording, by what they are now.
@@ -125,6 +127,7 @@ impl ImportGuide {
             lanes,
             rooms,
             swaps: VecDeque::new(),
+            sent: [[0; 4]; 2],
             reported: Vec::new(),
             descriptors: BTreeMap::new(),
             comparison,
@@ -191,7 +194,7 @@ impl ImportGuide {
         }
         if site == ROOM_AGAIN {
             let then_ns = self.rooms.get(&self.calls).copied();
-            return then_ns.map_or(0, |then_ns| then_ns.saturating_sub(self.now_ns + 1));
+            return then_ns.map_or(0, |then_ns| then_ns.saturating_sub(self.now_ns.saturating_add(1)));
         }
         let waits = kind == CallKind::EpollWait;
         let is_interrupted = waits && outcome == Outcome::Error(Errno::EINTR);
@@ -252,6 +255,10 @@ impl ImportGuide {
                 let word = |event: EpollEvent| (event.events, event.data);
                 then == now && epoll_events(call.given).map(word).eq(self.reported.iter().copied().map(word))
             }
+            // What the loop sends are the same bytes too.
+            (CallKind::Send | CallKind::Sendmsg, then, now) => {
+                then == now && self.sent.iter().any(|sum| call.asked == sum)
+            }
             (_, then, now) => then == now,
         }
     }
@@ -300,6 +307,10 @@ impl Guide for ImportGuide {
             self.swaps.push_back((last - place) as u64);
             found.swap(last, place);
         }
+    }
+
+    fn sent(&mut self, checksums: [[u8; 4]; 2]) {
+        self.sent = checksums;
     }
 
     fn reported(&mut self, events: &[EpollEvent]) {

@@ -52,6 +52,11 @@ impl Peer {
         self.standing == Standing::Absent
     }
 
+    /// Whether it has ended its stream.
+    pub(super) fn has_finished(&self) -> bool {
+        matches!(self.standing, Standing::Finished(_))
+    }
+
     /// The loop has connected to it.
     pub(super) fn meet(&mut self, fd: Fd) {
         self.standing = Standing::Open(fd);

@@ -12,8 +12,9 @@ use reactor::sys::{Errno, Family, Fd, SocketOption, Syscalls};
 use reactor::time::Instant;
 
 use super::act::{AMOUNT_MAX, Deed, HOW_LONG, HOW_MUCH, WHAT};
+use super::bytes::PeerBytes;
 use super::peer::{Peer, queued, reset};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Series};
 use crate::actor::Actor;
 use crate::decision::Domain;
 use crate::kernel::imposed::TIME_NS_MAX;
@@ -21,7 +22,7 @@ use crate::kernel::syscalls::SimSyscalls;
 use crate::workload::{Breach, Numbered};
 
 /// An act that has to wait for the loop is tried again after so long, then after twice that ...
-const PATIENCE_NS_MIN: u64 = 1_000;
+const PATIENCE_NS_MIN: u64 = 1;
 /// ... and given up after this.
 const PATIENCE_NS_MAX: u64 = 3_600 * 1_000_000_000;
 
@@ -55,7 +56,8 @@ pub(super) struct Puppets {
     lanes: Vec<Lane>,
     peers: Vec<Peer>,
     due: BTreeSet<(u64, u32)>,
-    posted: usize,
+    /// What is posted next: a series, and how far along.
+    posted: (usize, u64),
     stop_within: Option<Duration>,
     breach: Option<Breach>,
 }
@@ -90,7 +92,7 @@ impl Puppets {
             lanes,
             peers,
             due: BTreeSet::new(),
-            posted: 0,
+            posted: (0, 0),
             stop_within: None,
             breach: None,
         })
@@ -170,12 +172,16 @@ impl Puppets {
         let Some(Subject { sender, .. }) = &self.subject else { return true };
         match deed {
             Deed::Post => {
-                let amount = usize::try_from(amount).unwrap_or(usize::MAX);
-                let end = self.posted.saturating_add(amount).min(self.scenario.messages.len());
-                for message in &self.scenario.messages[self.posted..end] {
-                    let _ = sender.publish(*message);
+                for _ in 0..amount {
+                    let (place, along) = self.posted;
+                    let Some(Series { first, count }) = self.scenario.messages.get(place) else { break };
+                    let message = Numbered { number: first.number + along, ..*first };
+                    // What finds no room goes with the next ones.
+                    if sender.publish(message).is_err() {
+                        break;
+                    }
+                    self.posted = if along + 1 < *count { (place, along + 1) } else { (place + 1, 0) };
                 }
-                self.posted = end;
                 sender.notify();
             }
             Deed::Stop => self.stop_within = Some(Duration::from_nanos(amount)),
@@ -230,13 +236,16 @@ impl Puppets {
 
     fn read(&mut self, index: usize) {
         let Puppets { scenario, sys, peers, breach, .. } = self;
-        if let Err(found) = peers[index].read(sys, &scenario.peers[index].bytes, scenario.echoes()) {
+        let bytes = &scenario.peers[index].bytes;
+        let completed = bytes.completed();
+        let all = completed.as_ref().unwrap_or(bytes);
+        if let Err(found) = peers[index].read(sys, all, scenario.echoes()) {
             breach.get_or_insert(found);
         }
     }
 
-    /// All trouble is over: peers that are still there send what they have left, read what comes, and end their streams in order, an
-    /// echo after the other side. Answers whether anything happened.
+    /// All trouble is over. Whose stream is known sends what is left of it, reads what comes, and ends in order, an echo after the
+    /// other side; whoever else is still there resets, which everybody may at any time. Answers whether anything happened.
     pub(super) fn wind_up(&mut self, now_ns: u64) -> bool {
         self.sys.world().spend_until(self.sys.thread(), now_ns);
         let before = self.progress();
@@ -250,8 +259,13 @@ impl Puppets {
             if self.scenario.peers[index].echoes {
                 let left = self.peers[index].echo().length();
                 self.let_act(index, Deed::Send, left.saturating_sub(self.peers[index].progress().0));
+                self.let_act(index, Deed::Finish, 0);
+            } else if !self.peers[index].has_finished() {
+                let whole = self.scenario.peers[index].bytes.completed().filter(|_| self.scenario.echoes());
+                let deed = if whole.is_some() { Deed::Finish } else { Deed::Reset };
+                let bytes = whole.unwrap_or(PeerBytes::Whole(Vec::new()));
+                self.peers[index].act(&mut self.sys, None, &bytes, (deed, 0));
             }
-            self.let_act(index, Deed::Finish, 0);
         }
         self.progress() != before
     }

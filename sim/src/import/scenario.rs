@@ -16,6 +16,14 @@ use crate::member::Role;
 use crate::recording::{LoopLog, Plan, PlanUse, Recording};
 use crate::workload::{Numbered, Workload, WorkloadKind};
 
+/// Messages of one producer that follow each other.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Series {
+    pub(crate) first: Numbered,
+    /// At least 1.
+    pub(crate) count: u64,
+}
+
 /// A peer, as far as it is not decided what it does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PeerPart {
@@ -29,10 +37,8 @@ pub(crate) struct PeerPart {
     pub(crate) bytes: PeerBytes,
 }
 
-/// Lanes have no more acts than these together, and other threads no more messages: no recording has, and a file that claims more
-/// would only cost whoever reads it.
+/// Lanes have no more acts than these together: no recording has, and a file that claims more would only cost whoever reads it.
 const ACTS_MAX: u64 = 1 << 26;
-const MESSAGES_MAX: u64 = 1 << 22;
 /// Bytes that a file may have made of streams.
 const STREAM_BYTES_MAX: u64 = 1 << 30;
 /// Before each peer's line.
@@ -51,7 +57,7 @@ pub struct Scenario {
     pub(crate) call_ns: u64,
     pub(crate) peers: Vec<PeerPart>,
     pub(crate) errands: u32,
-    pub(crate) messages: Vec<Numbered>,
+    pub(crate) messages: Vec<Series>,
 }
 
 struct HasParty {
@@ -96,7 +102,7 @@ impl Scenario {
             call_ns: timing.call_ns,
             peers: reading.peers.iter().filter(|peer| !peer.failed).map(part).collect(),
             errands: acts(&reading.errands),
-            messages: reading.messages.clone(),
+            messages: series_of(&reading.messages),
         }
     }
 
@@ -120,6 +126,12 @@ impl Scenario {
         let Scenario { role, index, .. } = *self;
         let part = HasParty { role, index: index as usize, addresses: self.addresses.len() };
         self.plan.draw(part).unwrap_or(false)
+    }
+
+    /// More calls than a run that comes to an end makes.
+    pub(crate) fn calls_max(&self) -> u64 {
+        let acts = self.peers.iter().map(|peer| u64::from(peer.acts)).sum::<u64>() + u64::from(self.errands);
+        5_000_000 + acts * 64
     }
 
     /// Whether what the party waits for is owed by the loop and the machine, and not by what peers choose to do.
@@ -176,7 +188,11 @@ impl fmt::Display for Scenario {
         line(&mut text, "call-ns", &call_ns.to_string());
         line(&mut text, "errands", &errands.to_string());
         if !messages.is_empty() {
-            line(&mut text, "messages", &series_of(messages).join(" "));
+            let words = |series: &Series| {
+                let Series { first: Numbered { producer, number }, count } = series;
+                format!("{producer}:{number}+{count}")
+            };
+            line(&mut text, "messages", &messages.iter().map(words).collect::<Vec<_>>().join(" "));
         }
         f.write_str(&text)?;
         for PeerPart { acts, address, echoes, bytes } in peers {
@@ -191,37 +207,32 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Messages as `producer:first+count`, in their order.
-fn series_of(messages: &[Numbered]) -> Vec<String> {
-    let mut series: Vec<(Numbered, u64)> = Vec::new();
-    for message in messages {
-        match series.last_mut() {
-            Some((first, count))
+fn series_of(messages: &[Numbered]) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for &message in messages {
+        match all.last_mut() {
+            Some(Series { first, count })
                 if first.producer == message.producer
                     && first.number.checked_add(*count) == Some(message.number) =>
             {
                 *count += 1;
             }
-            _ => series.push((*message, 1)),
+            _ => all.push(Series { first: message, count: 1 }),
         }
     }
-    series.iter().map(|(first, count)| format!("{}:{}+{count}", first.producer, first.number)).collect()
+    all
 }
 
-fn messages_of(text: &str) -> Option<Vec<Numbered>> {
-    let mut messages = Vec::new();
-    for series in text.split_whitespace() {
-        let (producer, rest) = series.split_once(':')?;
-        let (first, count) = rest.split_once('+')?;
-        let (producer, first) = (producer.parse().ok()?, first.parse::<u64>().ok()?);
-        let count: u64 = count.parse().ok()?;
-        let end = first.checked_add(count)?;
-        if count > MESSAGES_MAX - messages.len() as u64 {
-            return None;
-        }
-        messages.extend((first..end).map(|number| Numbered { producer, number }));
-    }
-    Some(messages)
+/// Reads `producer:first+count ...`.
+fn messages_of(text: &str) -> Option<Vec<Series>> {
+    let series = |text: &str| {
+        let (producer, rest) = text.split_once(':')?;
+        let (number, count) = rest.split_once('+')?;
+        let (number, count): (u64, u64) = (number.parse().ok()?, count.parse().ok()?);
+        number.checked_add(count).filter(|_| count > 0)?;
+        Some(Series { first: Numbered { producer: producer.parse().ok()?, number }, count })
+    };
+    text.split_whitespace().map(series).collect()
 }
 
 fn peer_of(text: &str) -> Option<PeerPart> {

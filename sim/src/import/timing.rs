@@ -45,7 +45,7 @@ impl Timing {
         let origin_ns = now_ns;
         let mut next = readings.iter().peekable();
         for (place, time_ns) in at_ns.iter_mut().enumerate() {
-            now_ns += call_ns;
+            now_ns = now_ns.saturating_add(call_ns);
             if next.next_if_eq(&&place).is_some() {
                 now_ns = now_ns.max(*time_ns);
             }

@@ -4,12 +4,15 @@
 //! Nothing here is beyond a legal kernel. Time passes between two calls of a thread for many reasons; and a send takes less than
 //! there is room for when memory is short (T57), after which the edge is owed, and comes.
 
-use reactor::sys::Errno;
+use std::io::IoSlice;
+
+use reactor::sys::{Errno, Fd};
 
 use super::Object;
 use super::watch::Key;
 use crate::decision::{Domain, Site};
 use crate::event::EventKind;
+use crate::recording::checksums;
 use crate::world::World;
 
 /// Which thread it is, and what each of its calls takes.
@@ -63,7 +66,8 @@ impl World {
             let local = entry.local;
             self.tell_guide(local);
             let later_ns = self.decisions.draw(Domain::Stalls, CLOCK, thread, TIME_NS_MAX);
-            self.threads[thread as usize].local += later_ns;
+            let local = &mut self.threads[thread as usize].local;
+            *local = local.saturating_add(later_ns);
         }
     }
 
@@ -107,6 +111,23 @@ impl World {
             entry.tight = 0;
             self.wake(Object::Socket(socket), Key::Out);
         }
+    }
+
+    /// A send, of which somebody may want to know the bytes.
+    #[inline]
+    pub(crate) fn send_shown(
+        &mut self,
+        thread: u32,
+        fd: Fd,
+        segments: &[IoSlice<'_>],
+    ) -> Result<usize, Errno> {
+        let result = self.send(thread, fd, segments);
+        if self.options.imposed.is_some_and(|imposed| imposed.thread == thread)
+            && let Some(guide) = self.decisions.guide()
+        {
+            guide.sent(checksums(segments, result.unwrap_or(0)));
+        }
+        result
     }
 
     /// A packet without news reaches a socket: an acknowledgement, or a segment whose bytes have been taken already. It is

@@ -332,14 +332,14 @@ impl Syscalls for SimSyscalls {
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
         let arguments = [bytes.len() as u64, 1];
-        let carry_out = |world: &mut World, thread| world.send(thread, fd, &[IoSlice::new(bytes)]);
+        let carry_out = |world: &mut World, thread| world.send_shown(thread, fd, &[IoSlice::new(bytes)]);
         self.call(CallKind::Send, fd.as_raw(), arguments, carry_out, |&count| count as u64)
     }
 
     fn sendmsg(&mut self, fd: Fd, segments: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let length: usize = segments.iter().map(|segment| segment.len()).sum();
         let arguments = [length as u64, segments.len() as u64];
-        let carry_out = |world: &mut World, thread| world.send(thread, fd, segments);
+        let carry_out = |world: &mut World, thread| world.send_shown(thread, fd, segments);
         self.call(CallKind::Sendmsg, fd.as_raw(), arguments, carry_out, |&count| count as u64)
     }
 

@@ -49,7 +49,7 @@ const SUMMED_BYTES: usize = 128;
 /// the recording. A byte that is lost or repeated moves all that follow it, so that the next sample tells; one that is changed
 /// between two samples is left to who receives it.
 #[inline]
-pub(super) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
+pub(crate) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     let mut left = taken;
     for segment in segments {
@@ -69,8 +69,12 @@ pub(super) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The CRC-32 of all of the first `taken` bytes, as files of version 1 have it.
-pub(super) fn whole_checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
+/// What the first `taken` bytes may be summed up as: over samples, and over all of them, as files of version 1 have it.
+pub(crate) fn checksums(segments: &[IoSlice<'_>], taken: usize) -> [[u8; 4]; 2] {
+    [checksum(segments, taken), whole_checksum(segments, taken)]
+}
+
+fn whole_checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     let mut left = taken;
     for segment in segments {

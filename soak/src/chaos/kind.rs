@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::connections;
+use super::{ability, connections};
 
 /// A kind of trouble.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -44,11 +44,13 @@ pub(crate) enum Kind {
     Kill,
     /// Rate limits between network namespaces.
     Link,
+    /// Late packets between network namespaces.
+    Netem,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Kind; 17] = [
+    pub(crate) const ALL: [Kind; 18] = [
         Kind::Delay,
         Kind::Throttle,
         Kind::Split,
@@ -66,6 +68,7 @@ impl Kind {
         Kind::Stop,
         Kind::Kill,
         Kind::Link,
+        Kind::Netem,
     ];
 
     /// Its name in options and records.
@@ -88,6 +91,7 @@ impl Kind {
             Kind::Stop => "stop",
             Kind::Kill => "kill",
             Kind::Link => "link",
+            Kind::Netem => "netem",
         }
     }
 
@@ -111,11 +115,16 @@ impl Kind {
             Kind::Descriptors => "the limit of open files is lowered to about what is open, and raised again",
             Kind::Storm => "hundreds of connections at once to the services, which are reset",
             Kind::Hog => "threads that spin take the processors",
-            Kind::Ports => "every local port is taken for a while (EADDRNOTAVAIL)",
-            Kind::Memory => "allocations fail, in the program or in the kernel",
+            Kind::Ports => "the namespace of the clients has few local ports for a while (EADDRNOTAVAIL)",
+            Kind::Memory => {
+                "a group of their own limits the memory of processes of services, or of their sockets"
+            }
             Kind::Stop => "processes of clients get SIGSTOP, and SIGCONT later",
             Kind::Kill => "processes of clients get SIGKILL",
-            Kind::Link => "two network namespaces with tbf or htb between them",
+            Kind::Link => "tbf or htb limits the rate between the namespaces of services and of clients",
+            Kind::Netem => {
+                "netem makes packets between these two namespaces late, so that they overtake each other"
+            }
         }
     }
 
@@ -133,15 +142,14 @@ impl Kind {
             Kind::Buffers | Kind::Hog => "nothing",
             Kind::Interrupt => "that SIGUSR2 is not blocked",
             Kind::Descriptors => "a list of open descriptors: /proc/self/fd or /dev/fd",
-            Kind::Ports => "a network namespace of its own",
-            Kind::Memory => "a memory controller that this user may write to",
+            Kind::Ports => "--processes, ip, and the right to make network namespaces",
+            Kind::Memory => "--processes, and a memory controller that this user may write to",
             Kind::Stop => "clients in processes of their own (--processes)",
             Kind::Kill => {
                 "clients in processes of their own (--processes), and /proc to see their connections"
             }
-            Kind::Link => {
-                "the right to make network namespaces, ip and tc, clients in a process of their own"
-            }
+            Kind::Link => "--processes, ip and tc, and the right to make network namespaces",
+            Kind::Netem => "what link needs, and a kernel with netem",
         }
     }
 
@@ -152,21 +160,25 @@ impl Kind {
                 Some("this system has no list of open descriptors")
             }
             Kind::Kill if !connections::are_told() => Some("this system has no /proc/net/tcp"),
-            Kind::Ports => Some("the ports of loopback belong to every program of the machine"),
-            Kind::Memory => Some(
-                "a failed allocation ends a Rust program, and the kernel's own memory cannot be limited from here",
-            ),
             Kind::Stop | Kind::Kill if !apart => Some(
                 "clients are threads of the soak itself; --processes 2 gives them processes of their own",
             ),
-            Kind::Link => Some("clients and services share a process, so they share a namespace"),
-            _ => None,
+            Kind::Ports if !apart => Some(
+                "the ports of loopback belong to every program of the machine; --processes 2 has a namespace of its own",
+            ),
+            Kind::Memory if !apart => Some(
+                "a failed allocation ends a Rust program; --processes 2 has a group of its own, whose sockets get little",
+            ),
+            Kind::Link | Kind::Netem if !apart => Some(
+                "clients and services share a process, so they share a namespace; --processes 2 gives them two",
+            ),
+            kind => ability::missing(kind),
         }
     }
 
-    /// Whether it is done to whole processes.
+    /// Whether it is done to whole processes, or to where they are.
     pub(crate) const fn is_of_processes(self) -> bool {
-        matches!(self, Kind::Stop | Kind::Kill)
+        matches!(self, Kind::Stop | Kind::Kill | Kind::Ports | Kind::Memory | Kind::Link | Kind::Netem)
     }
 
     /// Whether the proxy does it.

@@ -29,6 +29,9 @@ const LOOK_EVERY_NS: u64 = 10_000_000;
 /// How long a listener rests for want of descriptors.
 const REST_NS: u64 = 20_000_000;
 
+/// How long a front may wait for a port: longer than any chaos lasts.
+const PORT_WITHIN_NS: u64 = 30_000_000_000;
+
 /// Connections taken from a listener in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
@@ -76,7 +79,7 @@ impl Proxy {
     pub(crate) fn front(&self, target: SocketAddr) -> Result<SocketAddr, Failure> {
         let refused =
             |error: std::io::Error| Failure::Machine(format!("the proxy cannot listen on loopback: {error}"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(refused)?;
+        let listener = bind_patiently().map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         self.shared.fronts.lock().expect("nobody panics while it adds").push((listener, target));
@@ -297,6 +300,19 @@ impl State {
                     let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO));
                 }
             }
+        }
+    }
+}
+
+/// Takes a free port, as soon as there is one: chaos may have left few of them for a while.
+fn bind_patiently() -> std::io::Result<TcpListener> {
+    let watch = Stopwatch::start();
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && watch.ns() < PORT_WITHIN_NS => {
+                std::thread::park_timeout(std::time::Duration::from_millis(20));
+            }
+            other => return other,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! standard input does, and on Linux when its parent dies.
 
 pub(crate) mod child;
+mod grounds;
 mod kept;
 mod message;
 mod trouble;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use sim::workload::{Accounts, Workload};
 
+use self::grounds::Grounds;
 use self::kept::{Heard, Kept};
 use self::message::{Assignment, Ledgers, Order, Report, Side, Status, book_of, failure_of};
 use self::trouble::Trouble;
@@ -85,7 +87,9 @@ pub(super) fn play<W: Accounts>(episode: &Episode, processes: u32, plan: &W) -> 
 /// Everybody of an episode, and what is known of them.
 struct Troupe<'a> {
     episode: &'a Episode,
+    /// They end before what they stand on.
     processes: Vec<Kept>,
+    grounds: Grounds,
     heard: Receiver<(u64, Heard)>,
     sender: Sender<(u64, Heard)>,
     addresses: Vec<SocketAddr>,
@@ -106,18 +110,16 @@ struct Troupe<'a> {
 
 impl<'a> Troupe<'a> {
     fn new<W: Workload>(episode: &'a Episode, plan: &W) -> Result<Troupe<'a>, Failure> {
-        let (reserved, nobody) = reserve_port(false)?;
-        let mut reserved = vec![reserved];
-        let mut addresses = Vec::new();
-        for _ in 0..plan.services() {
-            let (port, address) = reserve_port(true)?;
-            reserved.push(port);
-            addresses.push(address);
-        }
+        let grounds = Grounds::lay(episode.chaos.as_ref().map(|(chaos, _)| chaos))?;
+        let (reserved, addresses, nobody) = match grounds.addresses(plan.services()) {
+            Some((addresses, nobody)) => (Vec::new(), addresses, nobody),
+            None => reserve(plan.services())?,
+        };
         let (sender, heard) = mpsc::channel();
         Ok(Troupe {
             episode,
             processes: Vec::new(),
+            grounds,
             heard,
             sender,
             addresses,
@@ -173,13 +175,18 @@ impl<'a> Troupe<'a> {
                 .recordings
                 .as_ref()
                 .map_or_else(PathBuf::new, |(kept, _)| absolute(kept.folder())),
+            group: match (&self.grounds.memory, side) {
+                (Some(memory), Side::Services) => Some(memory.members()),
+                _ => None,
+            },
             stalls: episode.plant == Some(Plant::Stall),
             crashes: episode.plant == Some(Plant::Crash) && side == Side::Clients && number == 0,
         };
         let entry = ENTRIES.fetch_add(1, Ordering::Relaxed);
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.processes.push(Kept::start(serial, entry, assignment, &self.sender)?);
+        let ground = self.grounds.of(side);
+        self.processes.push(Kept::start(serial, entry, assignment, ground, &self.sender)?);
         Ok(())
     }
 
@@ -349,7 +356,7 @@ impl<'a> Troupe<'a> {
 
     /// Ends everybody at once. What was wrong before that with one of them.
     fn cut(&mut self) -> Option<Failure> {
-        self.trouble.end(&mut self.processes);
+        self.trouble.end(&mut self.processes, &self.grounds);
         self.order_all(&Order::Cut);
         let (watch, mut own) = (Stopwatch::start(), None);
         while !self.processes.iter().all(|kept| kept.has_ended) && watch.ns() < CUT_WITHIN_NS {
@@ -382,6 +389,18 @@ impl Drop for Troupe<'_> {
             self.episode.roster.ended(self.episode.workload, kept.entry);
         }
     }
+}
+
+/// Ports of the machine's own loopback: for so many services, which other processes share, and one for nobody.
+fn reserve(services: usize) -> Result<(Vec<ReservedPort>, Vec<SocketAddr>, SocketAddr), Failure> {
+    let (reserved, nobody) = reserve_port(false)?;
+    let (mut reserved, mut addresses) = (vec![reserved], Vec::new());
+    for _ in 0..services {
+        let (port, address) = reserve_port(true)?;
+        reserved.push(port);
+        addresses.push(address);
+    }
+    Ok((reserved, addresses, nobody))
 }
 
 /// The ledgers of all loops on one side, those of a process together, in the order of their numbers.

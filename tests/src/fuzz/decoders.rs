@@ -4,6 +4,7 @@
 use sim::Decisions;
 use sim::decision::script::Script;
 use sim::decision::tape::Tape;
+use sim::import::import;
 use sim::recording::{self, Recording};
 use sim::run_log::{RunLog, framed};
 
@@ -146,6 +147,12 @@ fn recording(bytes: &[u8]) -> Read {
     let played = recording::replay(&read, recording::Options::default());
     let played = played.ok_or_else(|| "there is no stage here".to_owned())?;
     same("how many loops were played", played.loops.len(), read.loops.len())?;
+    // Nor is there a loop that the importer cannot stand, and what it makes of one is read again as it was.
+    if let Ok(made) = import(&read, None, "a recording") {
+        let kept = RunLog::from_bytes(&made.log.to_bytes());
+        let kept = kept.map_err(|error| format!("what was imported is no kept run: {error}"))?;
+        same("the imported run that is written and read again", &kept, &made.log)?;
+    }
     Ok(format!("{read}: {entries} entries, {:?}", read.verdict))
 }
 

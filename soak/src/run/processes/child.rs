@@ -60,6 +60,11 @@ pub(crate) fn play() -> Result<(), Failure> {
             "this command is for `soak run --processes` alone, which tells it what to do: {error}"
         ))
     })?;
+    if let Some(group) = &assignment.group {
+        // Before the first socket: what is made earlier is not counted.
+        std::fs::write(group, std::process::id().to_string())
+            .map_err(|error| Failure::Machine(format!("{}: {error}", group.display())))?;
+    }
     let (sender, orders) = mpsc::channel();
     spawn("orders", move || {
         for line in std::io::stdin().lock().lines() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::message::{Assignment, Ledgers, Order, Report, Side};
 use crate::Failure;
+use crate::chaos::Ground;
 use crate::machine::Stopwatch;
 use crate::member::spawn;
 
@@ -55,7 +57,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Starts a process; what it tells comes with its `serial`.
+    /// Starts a process in the network of `ground`, if there is one; what it tells comes with its `serial`.
     ///
     /// # Errors
     /// Machine: no process, or no thread, can be made.
@@ -63,24 +65,29 @@ impl Kept {
         serial: u64,
         entry: u64,
         assignment: Assignment,
+        ground: Option<&Ground>,
         heard: &Sender<(u64, Heard)>,
     ) -> Result<Kept, Failure> {
         let refused =
             |error: std::io::Error| Failure::Machine(format!("a {}: {error}", assignment.side.name()));
         // This very program, also when its file is another one by now.
-        let program = match cfg!(target_os = "linux") {
+        let program: PathBuf = match cfg!(target_os = "linux") {
             true => "/proc/self/exe".into(),
             false => std::env::current_exe().map_err(refused)?,
         };
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("episode-process")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // An interrupt from the terminal is for the parent, which then asks.
-            .process_group(0)
-            .spawn()
-            .map_err(refused)?;
+            .process_group(0);
+        let begun = match ground {
+            None => command.spawn(),
+            Some(ground) => ground.run(move || command.spawn())?,
+        };
+        let mut child = begun.map_err(refused)?;
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(errors)) = (input, output, errors) else {
             return Err(refused(std::io::ErrorKind::BrokenPipe.into()));

@@ -73,6 +73,8 @@ pub(super) struct Assignment {
     pub(super) recorded_bytes_max: Option<u64>,
     /// Where a recording goes when it is wanted.
     pub(super) folder: PathBuf,
+    /// Where the process writes its number, to join a group.
+    pub(super) group: Option<PathBuf>,
     /// For tests: a producer stops.
     pub(super) stalls: bool,
     /// For tests: this process ends itself in the middle.

@@ -11,10 +11,11 @@ use sim::decision::Decisions;
 use sim::decision::seed::seed_of_run;
 use sim::workload::WorkloadKind;
 
+use super::grounds::Grounds;
 use super::message::{Assignment, Order, Side};
 use super::{Episode, Kept, Troupe};
 use crate::Failure;
-use crate::chaos::{Event, Kind, Schedule, Share, connections};
+use crate::chaos::{Event, Ground, Kind, MemoryGroup, Schedule, Shape, Share, connections};
 use crate::machine::Stopwatch;
 use crate::run::episode::pause;
 
@@ -27,12 +28,16 @@ const STOPPED_WITHIN_NS: u64 = 2_000_000_000;
 /// How long services may take to say that they know who is to be killed.
 const EXCUSED_WITHIN_NS: u64 = 30_000_000_000;
 
-/// A process that is stopped for a while.
+/// Something that goes on for a while.
 #[derive(Debug)]
-struct Stopped {
-    serial: u64,
+struct UnderWay {
     event: Event,
     begun_ns: u64,
+    /// For [`Kind::Stop`], the process that is stopped.
+    serial: Option<u64>,
+    /// What it struck so far; for [`Kind::Memory`], at how many looks there was too little. For a link, how many packets had
+    /// waited before.
+    count: u64,
 }
 
 /// A process that is about to be killed, and waits for the services to know.
@@ -50,7 +55,7 @@ struct Doomed {
 #[derive(Debug)]
 pub(super) struct Trouble {
     events: VecDeque<Event>,
-    stopped: Vec<Stopped>,
+    under_way: Vec<UnderWay>,
     doomed: Option<Doomed>,
 }
 
@@ -67,7 +72,7 @@ impl Trouble {
             // Its one listener is what the verdict is about: without it there is none.
             events.retain(|event| event.kind != Kind::Kill);
         }
-        Trouble { events, stopped: Vec::new(), doomed: None }
+        Trouble { events, under_way: Vec::new(), doomed: None }
     }
 
     /// A service knows who is about to be killed.
@@ -78,10 +83,12 @@ impl Trouble {
     }
 
     /// Nothing more happens, and everybody goes on.
-    pub(super) fn end(&mut self, processes: &mut [Kept]) {
+    pub(super) fn end(&mut self, processes: &mut [Kept], grounds: &Grounds) {
         self.events.clear();
         self.doomed = None;
-        self.stopped.clear();
+        for under_way in self.under_way.drain(..) {
+            relent(under_way.event, grounds);
+        }
         for kept in processes.iter_mut().filter(|kept| kept.is_stopped) {
             kept.signal(Signal::CONT);
             kept.is_stopped = false;
@@ -119,6 +126,21 @@ impl Troupe<'_> {
     }
 
     fn begin_trouble(&mut self, event: Event, now_ns: u64) {
+        if matches!(event.kind, Kind::Stop | Kind::Kill) {
+            return self.stop(event, now_ns);
+        }
+        match strike(event, &self.grounds) {
+            Ok(count) => {
+                let under_way = UnderWay { event, begun_ns: now_ns, serial: None, count };
+                self.trouble.under_way.push(under_way);
+            }
+            // It was to be had when the run began: nothing is struck, which the summary shows.
+            Err(_) => self.happened(event, now_ns, 0),
+        }
+    }
+
+    /// Stops a process of clients: for a while, or to be killed.
+    fn stop(&mut self, event: Event, now_ns: u64) {
         let able: Vec<usize> = (0..self.processes.len())
             .filter(|&at| {
                 let kept = &self.processes[at];
@@ -135,7 +157,8 @@ impl Troupe<'_> {
         kept.is_stopped = true;
         let serial = kept.serial;
         if event.kind != Kind::Kill {
-            return self.trouble.stopped.push(Stopped { serial, event, begun_ns: now_ns });
+            let under_way = UnderWay { event, begun_ns: now_ns, serial: Some(serial), count: 1 };
+            return self.trouble.under_way.push(under_way);
         }
         let watch = Stopwatch::start();
         while !connections::is_stopped(kept.pid()) && watch.ns() < STOPPED_WITHIN_NS {
@@ -157,19 +180,33 @@ impl Troupe<'_> {
         self.trouble.doomed = Some(Doomed { serial, event, begun_ns: now_ns, connections, missing });
     }
 
-    /// Those that were stopped long enough go on.
+    /// What went on long enough is over.
     fn let_go_on(&mut self, now_ns: u64) {
-        let is_over = |stopped: &Stopped| now_ns >= stopped.begun_ns + stopped.event.duration_ns;
-        let (over, going): (Vec<Stopped>, Vec<Stopped>) =
-            std::mem::take(&mut self.trouble.stopped).into_iter().partition(is_over);
-        self.trouble.stopped = going;
-        for Stopped { serial, event, begun_ns } in over {
-            if let Some(kept) = self.processes.iter_mut().find(|kept| kept.serial == serial) {
+        if let Some(memory) = &self.grounds.memory {
+            for squeeze in self.trouble.under_way.iter_mut().filter(|deed| deed.event.kind == Kind::Memory) {
+                squeeze.count += u64::from(memory.is_short());
+            }
+        }
+        let is_over = |deed: &UnderWay| now_ns >= deed.begun_ns + deed.event.duration_ns;
+        let (over, going): (Vec<UnderWay>, Vec<UnderWay>) =
+            std::mem::take(&mut self.trouble.under_way).into_iter().partition(is_over);
+        self.trouble.under_way = going;
+        for UnderWay { event, begun_ns, serial, count } in over {
+            let goes_on = self.trouble.under_way.iter().any(|other| other.event.kind == event.kind);
+            let stopped = self.processes.iter_mut().find(|kept| Some(kept.serial) == serial);
+            if let Some(kept) = stopped {
                 kept.signal(Signal::CONT);
                 kept.is_stopped = false;
                 kept.heard_ns = now_ns;
             }
-            self.happened(event, begun_ns, 1);
+            let touched = match event.kind {
+                Kind::Stop => count,
+                // Another one of its kind has it now, and tells.
+                _ if goes_on => 0,
+                Kind::Memory => count + relent(event, &self.grounds),
+                _ => relent(event, &self.grounds).saturating_sub(count),
+            };
+            self.happened(event, begun_ns, touched);
         }
     }
 
@@ -195,5 +232,58 @@ impl Troupe<'_> {
         self.happened(event, begun_ns, connections.max(1));
         let Assignment { number, incarnation, ref loops, .. } = kept.assignment;
         self.start(Side::Clients, number, incarnation + 1, loops.clone())
+    }
+}
+
+/// How a link is slowed down by an event of this kind and strength.
+fn shape_of(event: Event) -> Shape {
+    match event.kind {
+        Kind::Netem => Shape::Late { delay_ms: event.strength },
+        _ => Shape::Rate { kilobits_per_s: 100_000 / event.strength.clamp(1, 100) },
+    }
+}
+
+fn held_back(ends: [&Ground; 2]) -> u64 {
+    ends.into_iter().map(Ground::held_back).sum()
+}
+
+/// Begins something that is done to where processes are; what has been counted of it before.
+fn strike(event: Event, grounds: &Grounds) -> Result<u64, String> {
+    let missing = || "there is no such ground".to_owned();
+    let weakness = 100 - event.strength.clamp(1, 100);
+    match event.kind {
+        Kind::Ports => {
+            let ports = u32::try_from(1 + weakness / 4).unwrap_or(1);
+            grounds.of(Side::Clients).ok_or_else(missing)?.limit_ports(Some(ports))?;
+        }
+        Kind::Memory => grounds.memory.as_ref().ok_or_else(missing)?.squeeze(weakness)?,
+        _ => {
+            let ends = grounds.link().ok_or_else(missing)?;
+            let before = held_back(ends);
+            for end in ends {
+                end.shape(shape_of(event))?;
+            }
+            return Ok(before);
+        }
+    }
+    Ok(0)
+}
+
+/// Ends it; what has been counted of it by now.
+fn relent(event: Event, grounds: &Grounds) -> u64 {
+    match event.kind {
+        Kind::Ports => {
+            let widened = grounds.of(Side::Clients).map(|ground| ground.limit_ports(None));
+            u64::from(matches!(widened, Some(Ok(()))))
+        }
+        Kind::Memory => {
+            grounds.memory.iter().for_each(MemoryGroup::release);
+            0
+        }
+        Kind::Link | Kind::Netem => grounds.link().map_or(0, |ends| {
+            ends.iter().for_each(|end| end.unshape(shape_of(event)));
+            held_back(ends)
+        }),
+        _ => 0,
     }
 }
