@@ -16,7 +16,7 @@ use crate::workload::content::Position;
 use crate::workload::echo::is_shortage;
 use crate::workload::{Breach, Numbered, Party};
 
-/// With more connections than this, nobody looks at all of them after each timer and message.
+/// With more connections than this, nobody looks at all of them after each timer, message and turn.
 const SLOTS_LOOKED_AT_MAX: usize = 64;
 
 /// Says whether the world did something to the connection behind a descriptor, and sees what it hands over.
@@ -61,7 +61,7 @@ struct Close {
     token: Token,
     /// Bytes left to send, as last seen.
     queued_bytes: usize,
-    /// The clock of the turn in which that was first seen.
+    /// No later than when that number of bytes was reached.
     progress: Instant,
     /// Since when nothing is left to send, once that is so.
     flushed: Option<Instant>,
@@ -83,6 +83,9 @@ pub struct Audited<P> {
     drain_ns: u64,
     /// Closed from this side and not gone.
     closes: Vec<Close>,
+    /// The loop's clock at the last look between turns. Whatever is seen to have changed since changed after it: a turn reads
+    /// its clock more than once, and the later reading would make a rest too short.
+    looked: Instant,
 }
 
 impl<P: fmt::Debug> fmt::Debug for Audited<P> {
@@ -111,6 +114,7 @@ impl<P: Party> Audited<P> {
             linger_ns: config.linger_ns.saturating_add(2 * config.tick_ns),
             drain_ns: config.drain_ns,
             closes: Vec::new(),
+            looked: Instant::default(),
         }
     }
 
@@ -199,7 +203,7 @@ impl<P: Party> Audited<P> {
         let slot = &mut self.slots[token.slot() as usize];
         if !slot.closing {
             slot.closing = true;
-            let (queued_bytes, progress) = (ctx.queued_bytes(token), ctx.now());
+            let (queued_bytes, progress) = (ctx.queued_bytes(token), self.looked);
             self.closes.push(Close { token, queued_bytes, progress, flushed: None });
         }
     }
@@ -219,6 +223,9 @@ impl<P: Party> Audited<P> {
     /// After a turn: what was closed and has nothing left to send does not wait for its peer longer than the linger time
     /// (bug-catalogue B47). Nothing is late before all timers that were due have run: `timers_ran`.
     pub fn check_closes(&mut self, ctx: &Context<'_>, timers_ran: bool) {
+        // A handler may close another connection than the one that it is called for.
+        self.note_closings(ctx);
+        let looked = std::mem::replace(&mut self.looked, ctx.now());
         if self.closes.is_empty() {
             return;
         }
@@ -227,7 +234,7 @@ impl<P: Party> Audited<P> {
         for Close { token, queued_bytes, progress, flushed } in &mut closes {
             let left_bytes = ctx.queued_bytes(*token);
             if left_bytes != *queued_bytes {
-                (*queued_bytes, *progress) = (left_bytes, ctx.now());
+                (*queued_bytes, *progress) = (left_bytes, looked);
             }
             if left_bytes > 0 {
                 *flushed = None;
@@ -250,9 +257,13 @@ impl<P: Party> Audited<P> {
         self.closes = closes;
     }
 
-    /// Who makes progress is not given up, however slow the peer (bug-catalogue B79).
+    /// Who makes progress is not given up, however slow the peer (bug-catalogue B79). Where there are too many to look at after
+    /// each turn, nobody knows when a close began.
     #[cold]
     fn check_drain(&mut self, ctx: &Context<'_>, token: Token) {
+        if self.slots.len() > SLOTS_LOOKED_AT_MAX {
+            return;
+        }
         let Some(close) = self.closes.iter().find(|close| close.token == token) else { return };
         let rested_ns = ctx.now().saturating_ns_since(close.progress);
         if rested_ns < self.drain_ns {

@@ -51,7 +51,7 @@ impl Script {
                 continue;
             }
             if let Some(comment) =
-                raw.strip_prefix('#').filter(|rest| rest.is_empty() || rest.starts_with(' '))
+                raw.strip_prefix('#').filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
             {
                 if script.title.is_empty() && script.steps.is_empty() {
                     comment.trim().clone_into(&mut script.title);
@@ -146,7 +146,10 @@ fn tokens(line: &str) -> Result<Vec<String>, String> {
             _ if closing.last() == Some(&c) => {
                 closing.pop();
             }
-            '#' if closing.is_empty() && token.is_empty() && chars.peek().is_none_or(|next| *next == ' ') => {
+            '#' if closing.is_empty()
+                && token.is_empty()
+                && chars.peek().is_none_or(|next| next.is_whitespace()) =>
+            {
                 break;
             }
             _ if c.is_whitespace() && closing.is_empty() => {

@@ -14,8 +14,11 @@ use crate::workload::echo::is_shortage;
 use crate::workload::load::OVER;
 use crate::workload::{Breach, Measures, Numbered, Party, Tally};
 
-/// A lane that hears nothing for this long gives its connection up and begins another.
+/// A lane that is not answered for this long gives its connection up and begins another, with which it is twice as patient:
+/// through tiny buffers an answer may take longer, and would never be heard whole.
 const PATIENCE_NS: u64 = 3_000_000_000;
+/// How often patience doubles at most.
+const DOUBLINGS_MAX: u32 = 5;
 /// Before the next connection.
 const RETRY_NS: u64 = 50_000_000;
 
@@ -140,7 +143,7 @@ impl ClusterClient {
             ctx.cancel_timer(timer);
         }
         if lane.has_work() {
-            let patience = Duration::from_nanos(PATIENCE_NS);
+            let patience = Duration::from_nanos(PATIENCE_NS << lane.given_up.min(DOUBLINGS_MAX));
             lane.patience = Some(ctx.arm_timer(patience, tag::PATIENCE | index as u64));
         }
     }
@@ -288,6 +291,7 @@ impl Handler for ClusterClient {
                 lane.patience = None;
                 if let Link::Open(token) | Link::Connecting(token) = lane.link {
                     lane.link = Link::Closing(token);
+                    lane.given_up += 1;
                     ctx.abort(token);
                 }
             }

@@ -62,6 +62,8 @@ pub(super) struct Lane {
     asked: VecDeque<Request>,
     /// Runs while something waits for an answer.
     pub(super) patience: Option<TimerToken>,
+    /// Connections given up since the last answer.
+    pub(super) given_up: u32,
     pub(super) retry: Option<TimerToken>,
 }
 
@@ -87,6 +89,7 @@ impl Lane {
             to_ask: VecDeque::new(),
             asked: VecDeque::new(),
             patience: None,
+            given_up: 0,
             retry: None,
         }
     }
@@ -127,6 +130,7 @@ impl Lane {
     pub(super) fn complete(&mut self, id: RequestId) -> Option<(Instant, Instant)> {
         let Request { issued, asked, .. } = self.asked.pop_front_if(|request| request.id == id)?;
         self.completed += 1;
+        self.given_up = 0;
         Some((issued, asked))
     }
 
