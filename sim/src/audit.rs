@@ -12,6 +12,7 @@ use reactor::time::Instant;
 use reactor::timer::TimerToken;
 use reactor::{CloseReason, Config, Context, Handler, Origin, Pressure, Token};
 
+use crate::workload::content::Position;
 use crate::workload::echo::is_shortage;
 use crate::workload::{Breach, Numbered, Party};
 
@@ -35,6 +36,12 @@ pub trait Witness {
     /// A message of another thread is about to be handled.
     fn message(&self, message: Numbered) {
         let _ = message;
+    }
+
+    /// Of the bytes `offered` to the party, the first `taken` were taken, and `next` is the [position](Party::position) after
+    /// them.
+    fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        let _ = (offered, taken, next);
     }
 }
 
@@ -338,6 +345,9 @@ impl<P: Party> Handler for Audited<P> {
         self.calls += 1;
         self.check_open(ctx, token, "on_data");
         let taken = self.party.on_data(ctx, token, state, bytes);
+        if let Some(witness) = &self.witness {
+            witness.data(bytes, taken, self.party.position(state));
+        }
         self.note_closing(ctx, token);
         taken
     }

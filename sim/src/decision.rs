@@ -181,8 +181,8 @@ pub(crate) trait Guide: fmt::Debug {
     /// What a wait has found, in the order in which it found it, before a decision about the order.
     fn found(&mut self, events: &[EpollEvent]);
 
-    /// The checksum of the bytes that a send has taken, before its call ends.
-    fn sent(&mut self, checksum: [u8; 4]);
+    /// What the bytes that a send has taken may be summed up as in a recording, before its call ends.
+    fn sent(&mut self, checksums: [[u8; 4]; 2]);
 
     /// What a wait reports, before its call ends.
     fn reported(&mut self, events: &[EpollEvent]);

@@ -7,7 +7,7 @@
 //!
 //! # The file
 //!
-//! The first line is `sim-recording 1`, then come the frames of [`crate::frame`].
+//! The first line is `sim-recording 2`, then come the frames of [`crate::frame`].
 //!
 //! | kind | payload |
 //! |---|---|
@@ -16,9 +16,12 @@
 //! | `K` | entries of the loop named last, at most about 256 KiB of them |
 //! | `E` | lines `name value`: whether the episode was late, and what was wrong |
 //!
-//! An entry is a call, a message, a stop or the loop's end; see [`Entry`]. What the kernel gave is held whole, what the loop sent only as its
-//! length and CRC-32. Whoever reads a file never takes more memory than a small multiple of its size.
+//! An entry is a call, a message, a stop or the loop's end; see [`Entry`]. What the kernel gave is held whole, but for bytes that a
+//! workload generates, and that were compared with what it generates: those are a [`Stretch`]. What the loop sent is its length
+//! and a CRC-32, of long sends over samples. Whoever reads a file never takes more memory than a small multiple of its size.
+//! Version 1 had no stretches, and sums over all bytes; it is read too.
 
+mod chunk_pool;
 mod entry;
 mod file;
 mod journal;
@@ -29,6 +32,7 @@ mod recorder;
 mod replay;
 mod settings;
 mod show;
+mod stretch;
 mod words;
 
 use std::fmt;
@@ -41,6 +45,7 @@ use crate::frame::Format;
 use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
+pub use chunk_pool::ChunkPool;
 pub(crate) use entry::address;
 pub use entry::{Call, End, Entry, epoll_events, kevents};
 pub use file::framed;
@@ -51,10 +56,11 @@ pub use playback::Difference;
 pub use recorder::Recorder;
 pub use replay::{LoopEnd, LoopReplay, Options, Replay, replay};
 pub use show::{write_json, write_text};
-pub(crate) use words::checksum;
+pub use stretch::Stretch;
+pub(crate) use words::checksums;
 
 /// What the files begin with.
-pub const FORMAT: Format = Format { magic: "sim-recording", version: 1, what: "recording" };
+pub const FORMAT: Format = Format { magic: "sim-recording", version: 2, what: "recording" };
 
 /// What was wrong with an episode.
 #[derive(Clone, PartialEq, Eq, Debug)]

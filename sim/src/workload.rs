@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use reactor::time::Instant;
 use reactor::{Config, Context, Handler, Sender, Token};
 
+use self::content::Position;
 pub use self::ledger::Accounts;
 pub use self::load::{Load, Measures};
 use crate::decision::{Decisions, Domain, Site};
@@ -180,6 +181,13 @@ pub trait Party: Handler<Message = Numbered> {
     /// Told just before a connection is closed or fails: the world did something to it that excuses a broken stream.
     fn excuse(&mut self, token: Token) {
         let _ = token;
+    }
+
+    /// Where the next byte of a connection lies in a stream that this workload generates, if all that was taken of it so far
+    /// has been compared with that stream and was the same. Asked right after bytes were taken, by whoever records them.
+    fn position(&self, connection: &Self::Connection) -> Option<Position> {
+        let _ = connection;
+        None
     }
 
     /// Told just before the end of a stream: the process at its other end was killed, so that it may end anywhere.

@@ -11,7 +11,7 @@ use reactor::Config;
 use reactor::sys::Readiness;
 use sim::decision::seed::Seed;
 use sim::member::Role;
-use sim::recording::{Budget, Failure, Journal, LoopLog, Plan, Recording, Verdict};
+use sim::recording::{Budget, ChunkPool, Failure, Journal, LoopLog, Plan, Recording, Verdict};
 
 use crate::run::Seat;
 
@@ -36,16 +36,16 @@ struct Grown {
 }
 
 impl EpisodeRecord {
-    /// A record of no more than about `bytes_max` bytes.
+    /// An empty record, whose bound is that of `budget`.
     pub(crate) fn new(
         plan: Plan,
         nobody: SocketAddr,
         config: &Config,
         readiness: Readiness,
-        bytes_max: u64,
+        budget: Budget,
     ) -> EpisodeRecord {
         let recording = Recording::new(plan, nobody, config);
-        EpisodeRecord { recording, readiness, budget: Budget::new(bytes_max), grown: Mutex::default() }
+        EpisodeRecord { recording, readiness, budget, grown: Mutex::default() }
     }
 
     fn grown(&self) -> MutexGuard<'_, Grown> {
@@ -94,6 +94,7 @@ pub(crate) struct Recordings {
     /// What the names of the files end with: whose they are, if not everybody's.
     whose: String,
     kept: Mutex<VecDeque<(u64, Recording)>>,
+    pool: ChunkPool,
 }
 
 impl Recordings {
@@ -104,7 +105,13 @@ impl Recordings {
 
     /// Recordings of a part of an episode; the names of their files end with `whose`.
     pub(crate) fn of(folder: &Path, whose: &str) -> Recordings {
-        Recordings { folder: folder.to_owned(), whose: whose.to_owned(), kept: Mutex::default() }
+        let (folder, whose) = (folder.to_owned(), whose.to_owned());
+        Recordings { folder, whose, kept: Mutex::default(), pool: ChunkPool::default() }
+    }
+
+    /// The budget of an episode that is about to begin: its memory is that of episodes whose recordings are gone.
+    pub(crate) fn budget(&self, bytes_max: u64) -> Budget {
+        Budget::drawing_on(bytes_max, &self.pool)
     }
 
     /// Where they go.
@@ -116,15 +123,18 @@ impl Recordings {
     pub(crate) fn keep(&self, episode: u64, recording: Recording) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back((episode, recording));
-        if kept.len() > KEPT {
-            kept.pop_front();
+        if kept.len() > KEPT
+            && let Some((_, oldest)) = kept.pop_front()
+        {
+            oldest.loops.into_iter().for_each(|log| self.pool.give(log));
         }
     }
 
-    /// Memory of what is kept, in bytes.
+    /// Memory of what is kept, and of what is held ready for the next episodes, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().flat_map(|(_, recording)| &recording.loops).map(LoopLog::memory_bytes).sum()
+        let logs = kept.iter().flat_map(|(_, recording)| &recording.loops);
+        logs.map(LoopLog::memory_bytes).sum::<usize>() + self.pool.memory_bytes()
     }
 
     /// Writes what is kept. Answers the files, the latest last.

@@ -14,7 +14,7 @@ use sim::workload::stream_plan::{Appetite, Ending, StreamPlan};
 use tests::real_episode::{Wanted, record_plan};
 
 /// Pairs of rounds, with and without.
-const PAIRS: usize = 9;
+const PAIRS: usize = 31;
 
 /// Connections of the one loop of clients.
 const CONNECTIONS: usize = 64;
@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 64;
 const TICK_NS: f64 = 1e7;
 
 /// Messages on each connection, and bytes of each.
-const SIZES: [(u64, u64); 2] = [(8000, 64), (1500, 16 * 1024)];
+const SIZES: [(u64, u64); 3] = [(800, 64), (800, 1024), (400, 16 * 1024)];
 
 /// Processor time of this process so far, user and system, in ticks.
 fn processor_ticks() -> Option<u64> {

@@ -96,8 +96,8 @@ pub(super) struct ImportGuide {
     rooms: BTreeMap<u64, u64>,
     /// How the batch of the wait is put into its order: what is swapped, from its end on.
     swaps: VecDeque<u64>,
-    /// The checksum of what the send has taken.
-    sent: [u8; 4],
+    /// What the bytes that the send has taken may be summed up as.
+    sent: [[u8; 4]; 2],
     /// What the simulated wait reports.
     reported: Vec<EpollEvent>,
     /// Descriptors of the recording, by what they are now.
@@ -127,7 +127,7 @@ impl ImportGuide {
             lanes,
             rooms,
             swaps: VecDeque::new(),
-            sent: [0; 4],
+            sent: [[0; 4]; 2],
             reported: Vec::new(),
             descriptors: BTreeMap::new(),
             comparison,
@@ -258,7 +258,9 @@ impl ImportGuide {
                 then == now && epoll_events(call.given).map(word).eq(self.reported.iter().copied().map(word))
             }
             // What the loop sends are the same bytes too.
-            (CallKind::Send | CallKind::Sendmsg, then, now) => then == now && call.asked == self.sent,
+            (CallKind::Send | CallKind::Sendmsg, then, now) => {
+                then == now && self.sent.iter().any(|sum| call.asked == sum)
+            }
             (_, then, now) => then == now,
         }
     }
@@ -273,7 +275,7 @@ fn words(record: &CallRecord, reported: &[EpollEvent]) -> String {
     }
     let CallRecord { call: kind, fd, arguments, outcome, .. } = *record;
     let given: &[u8] = if kind == CallKind::EpollWait { &given } else { &[] };
-    Call { kind, fd, arguments, asked: &[], outcome, given }.to_string()
+    Call { kind, fd, arguments, asked: &[], outcome, given, stretch: None }.to_string()
 }
 
 impl Guide for ImportGuide {
@@ -309,8 +311,8 @@ impl Guide for ImportGuide {
         }
     }
 
-    fn sent(&mut self, checksum: [u8; 4]) {
-        self.sent = checksum;
+    fn sent(&mut self, checksums: [[u8; 4]; 2]) {
+        self.sent = checksums;
     }
 
     fn reported(&mut self, events: &[EpollEvent]) {

@@ -130,7 +130,7 @@ fn descriptor(outcome: Outcome) -> Option<i32> {
 
 impl Reader<'_> {
     fn call(&mut self, call: &Call<'_>) {
-        let Call { kind, fd, arguments, outcome, given, .. } = *call;
+        let Call { kind, fd, arguments, outcome, .. } = *call;
         match kind {
             CallKind::Eventfd => self.waker = descriptor(outcome),
             CallKind::Listen => self.sources.entry(fd).or_default().listens = true,
@@ -148,7 +148,7 @@ impl Reader<'_> {
             CallKind::Connect => self.connected(fd, outcome, address(call.asked)),
             CallKind::Shutdown => self.sources.entry(fd).or_default().shut = true,
             CallKind::EpollWait => self.waited(call),
-            CallKind::Recv => self.received(fd, arguments[0], outcome, given),
+            CallKind::Recv => self.received(fd, arguments[0], outcome, &call.received()),
             CallKind::Send | CallKind::Sendmsg => self.sent(fd, arguments[0], outcome),
             CallKind::Close => {
                 if let Some(source) = self.sources.remove(&fd) {

@@ -12,7 +12,7 @@ use super::Object;
 use super::watch::Key;
 use crate::decision::{Domain, Site};
 use crate::event::EventKind;
-use crate::recording::checksum;
+use crate::recording::checksums;
 use crate::world::World;
 
 /// Which thread it is, and what each of its calls takes.
@@ -122,7 +122,7 @@ impl World {
         if self.options.imposed.is_some_and(|imposed| imposed.thread == thread)
             && let Some(guide) = self.decisions.guide()
         {
-            guide.sent(checksum(segments, result.unwrap_or(0)));
+            guide.sent(checksums(segments, result.unwrap_or(0)));
         }
         result
     }

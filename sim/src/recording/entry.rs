@@ -1,17 +1,20 @@
 //! One thing that happened to a loop, as a recording holds it: a call with its result, or what came from outside.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reactor::sys::{EpollEvent, EpollMask, Errno, Filter, Kevent, KeventFlags, Note};
 use reactor::time::Instant;
 
+use super::stretch::{STRETCH_BYTES_MAX, Stretch};
 use crate::file::shown;
 use crate::frame::varint;
 use crate::kernel::syscalls::names_of;
 use crate::schedule::ThreadId;
 use crate::trace::{CallKind, CallRecord, Outcome, Word};
 use crate::workload::Numbered;
+use crate::workload::content::Position;
 
 /// A call, what was asked and what came of it. The words are those of a [`CallRecord`], so that recordings and simulated
 /// runs compare.
@@ -30,6 +33,8 @@ pub struct Call<'a> {
     pub outcome: Outcome,
     /// What came with it: bytes received, events, an address.
     pub given: &'a [u8],
+    /// What was received, where it is not in `given` because a workload generates it.
+    pub stretch: Option<Stretch>,
 }
 
 /// How a loop ended.
@@ -80,6 +85,8 @@ pub enum Entry<'a> {
 const KIND_MESSAGE: u8 = 0x60;
 const KIND_STOP: u8 = 0x61;
 const KIND_END: u8 = 0x62;
+/// A receive of what a workload generates.
+const KIND_STRETCH: u8 = 0x63;
 /// Set in the kind of a call that failed.
 const FAILED: u8 = 0x80;
 
@@ -164,7 +171,13 @@ impl Call<'_> {
     /// Writes it; `clock_ns` is what the clock said last, of which only the difference is written.
     #[inline]
     pub(super) fn put(&self, bytes: &mut Vec<u8>, clock_ns: &mut u64) {
-        let Call { kind, fd, arguments, asked, outcome, given } = *self;
+        let Call { kind, fd, arguments, asked, outcome, given, stretch } = *self;
+        if let Some(stretch) = stretch {
+            bytes.push(KIND_STRETCH);
+            varint::put(bytes, varint::zigzag(i64::from(fd)));
+            varint::put(bytes, arguments[0]);
+            return stretch.put(bytes);
+        }
         let Some(shape) = shape(kind) else { unreachable!("a loop never calls {}", kind.name()) };
         let failed = if matches!(outcome, Outcome::Error(_)) { FAILED } else { 0 };
         bytes.push(kind.number() | failed);
@@ -218,8 +231,27 @@ impl Call<'_> {
             }
             Outcome::Value(if kind == CallKind::Recv { given.len() as u64 } else { value })
         };
-        let call = Call { kind, fd, arguments, asked, outcome, given };
+        let call = Call { kind, fd, arguments, asked, outcome, given, stretch: None };
         call.makes_sense().then_some(call)
+    }
+
+    fn take_stretch<'a>(bytes: &mut &'a [u8]) -> Option<Call<'a>> {
+        let fd = i32::try_from(varint::unzigzag(varint::take(bytes)?)).ok()?;
+        let arguments = [varint::take(bytes)?, 0];
+        let stretch = Stretch::take(bytes)?;
+        let (kind, outcome) = (CallKind::Recv, Outcome::Value(stretch.length));
+        let call = Call { kind, fd, arguments, asked: &[], outcome, given: &[], stretch: Some(stretch) };
+        call.makes_sense().then_some(call)
+    }
+
+    /// The bytes that were received, of which the file may hold only the place in their stream.
+    pub fn received(&self) -> Cow<'_, [u8]> {
+        let Some(Stretch { begin: Position { content, offset }, length }) = self.stretch else {
+            return Cow::Borrowed(self.given);
+        };
+        let mut bytes = vec![0; length as usize];
+        content.fill(offset, &mut bytes);
+        Cow::Owned(bytes)
     }
 
     /// Whether what came with a result is what such a result has: whoever plays it back relies on that.
@@ -227,7 +259,8 @@ impl Call<'_> {
         let Call { kind, arguments, asked, outcome, given, .. } = *self;
         let Outcome::Value(value) = outcome else { return true };
         match kind {
-            CallKind::Recv => value <= arguments[0],
+            // Nobody makes so much of a few numbers as no loop has room for.
+            CallKind::Recv => value <= arguments[0] && (self.stretch.is_none() || value <= STRETCH_BYTES_MAX),
             CallKind::Send | CallKind::Sendmsg => value <= arguments[0] && asked.len() == 4,
             CallKind::EpollWait => {
                 value <= arguments[1]
@@ -322,6 +355,7 @@ impl Entry<'_> {
                 2 => End::Panic { message: take_text(bytes)? },
                 _ => return None,
             }),
+            KIND_STRETCH => Entry::Call(Call::take_stretch(bytes)?),
             kind => Entry::Call(Call::take(kind, bytes, clock_ns)?),
         })
     }

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reactor::sys::Fd;
+use reactor::sys::{Errno, Fd};
 use reactor::time::duration_ns;
 
+use super::chunk_pool::ChunkPool;
 use super::entry::{Call, End, Entry};
+use super::stretch::{STRETCH_BYTES_MIN, Streams, Stretch};
 use crate::audit::Witness;
+use crate::trace::{CallKind, Outcome};
 use crate::workload::Numbered;
-
-/// Bytes of a chunk, but for its last entry. Each becomes a frame of the file.
-const CHUNK_BYTES: usize = 256 * 1024;
+use crate::workload::content::Position;
 
 /// What the recordings of an episode may hold together.
 ///
@@ -24,12 +25,18 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct Budget {
     used_bytes: Arc<AtomicU64>,
     bytes_max: u64,
+    pool: ChunkPool,
 }
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes_max: u64) -> Budget {
-        Budget { used_bytes: Arc::default(), bytes_max }
+        Budget::drawing_on(bytes_max, &ChunkPool::default())
+    }
+
+    /// A budget of so many bytes, whose memory comes from `pool` where it has some.
+    pub fn drawing_on(bytes_max: u64, pool: &ChunkPool) -> Budget {
+        Budget { used_bytes: Arc::default(), bytes_max, pool: pool.clone() }
     }
 
     /// Whether the bound is reached.
@@ -53,11 +60,26 @@ impl fmt::Debug for Journal {
 struct Growing {
     full: Vec<Vec<u8>>,
     chunk: Vec<u8>,
+    streams: Streams,
+    /// The last receive, of which it is not known yet whether its bytes have to be held.
+    open: Option<Receive>,
+    /// Its bytes.
+    received: Vec<u8>,
     budget: Budget,
     entries: u64,
     clock_ns: u64,
     ended: bool,
     cut: bool,
+}
+
+/// A receive that gave bytes.
+#[derive(Copy, Clone, Debug)]
+struct Receive {
+    fd: i32,
+    /// What there was room for, in bytes.
+    room: u64,
+    /// The address that the bytes were written to: a party that is offered that memory is offered these bytes.
+    address: usize,
 }
 
 /// What a journal holds.
@@ -75,6 +97,9 @@ impl Journal {
         let growing = Growing {
             full: Vec::new(),
             chunk: Vec::new(),
+            streams: Streams::default(),
+            open: None,
+            received: Vec::new(),
             budget: budget.clone(),
             entries: 0,
             clock_ns: 0,
@@ -91,7 +116,39 @@ impl Journal {
 
     #[inline]
     pub(super) fn call(&self, call: &Call<'_>) {
-        self.growing().add(call.asked.len() + call.given.len(), |bytes, clock_ns| call.put(bytes, clock_ns));
+        self.growing().call(call);
+    }
+
+    /// A receive into `buffer` came to this.
+    #[inline]
+    pub(super) fn received(&self, fd: Fd, buffer: &[u8], result: Result<usize, Errno>) {
+        let (fd, room) = (fd.as_raw(), buffer.len() as u64);
+        let given = &buffer[..result.unwrap_or(0)];
+        let mut growing = self.growing();
+        growing.settle();
+        if given.len() < STRETCH_BYTES_MIN {
+            growing.streams.pass(fd, given);
+            let outcome = result.map_or_else(Outcome::Error, |length| Outcome::Value(length as u64));
+            return growing.call(&received(fd, room, outcome, given, None));
+        }
+        growing.open = Some(Receive { fd, room, address: given.as_ptr() as usize });
+        growing.received.clear();
+        growing.received.extend_from_slice(given);
+    }
+
+    /// A descriptor was made.
+    pub(super) fn begin_stream(&self, fd: Fd) {
+        let mut growing = self.growing();
+        // Of whoever had the number before.
+        growing.settle();
+        growing.streams.begin(fd);
+    }
+
+    /// Of the bytes `offered` to the party, the first `taken` were taken, and are the stream's up to `next`, where that is
+    /// known. Then the last receive's bytes need not be held.
+    #[inline]
+    pub fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        self.growing().data(offered, taken, next);
     }
 
     /// A message was handed to the handler.
@@ -120,6 +177,7 @@ impl Journal {
     /// Takes what is held, also while the loop goes on; nothing follows in this journal then.
     pub fn take(&self) -> Taken {
         let mut growing = self.growing();
+        growing.settle();
         let mut chunks = std::mem::take(&mut growing.full);
         chunks.push(std::mem::take(&mut growing.chunk));
         growing.ended = true;
@@ -127,11 +185,59 @@ impl Journal {
     }
 }
 
+fn received<'a>(fd: i32, room: u64, outcome: Outcome, given: &'a [u8], stretch: Option<Stretch>) -> Call<'a> {
+    Call { kind: CallKind::Recv, fd, arguments: [room, 0], asked: &[], outcome, given, stretch }
+}
+
 impl Growing {
+    #[inline]
+    fn call(&mut self, call: &Call<'_>) {
+        self.add(call.asked.len() + call.given.len(), |bytes, clock_ns| call.put(bytes, clock_ns));
+    }
+
+    #[inline]
+    fn data(&mut self, offered: &[u8], taken: usize, next: Option<Position>) {
+        let (Some(Receive { fd, room, address }), Some(next)) = (self.open, next) else { return };
+        let length = self.received.len();
+        let Some(kept) = offered.len().checked_sub(length) else { return };
+        // Behind bytes that the party had left before, or the memory itself.
+        let is_same = offered.as_ptr() as usize + kept == address || offered.ends_with(&self.received);
+        let begin = next.before(taken).map(|offered| offered.after(kept));
+        let Some(begin) = begin.filter(|_| is_same) else { return };
+        // What the party has not taken, it has not compared.
+        let compared = taken.saturating_sub(kept).min(length);
+        if begin.after(compared).is_of(&self.received[compared..]) {
+            self.open = None;
+            let stretch = self.streams.found(fd, begin, length);
+            self.call(&received(fd, room, Outcome::Value(stretch.length), &[], Some(stretch)));
+        }
+    }
+
+    /// Takes down the last receive, if that is still to be done: no party has said what its bytes are.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(receive) = self.open.take() {
+            self.hold(receive);
+        }
+    }
+
+    fn hold(&mut self, Receive { fd, room, .. }: Receive) {
+        let bytes = std::mem::take(&mut self.received);
+        let outcome = Outcome::Value(bytes.len() as u64);
+        let call = match self.streams.find(fd, &bytes) {
+            None => received(fd, room, outcome, &bytes, None),
+            stretch => received(fd, room, outcome, &[], stretch),
+        };
+        self.call(&call);
+        self.received = bytes;
+    }
+
     #[inline]
     fn add(&mut self, extra_bytes: usize, put: impl FnOnce(&mut Vec<u8>, &mut u64)) {
         /// More than an entry has beside its slices.
         const ENTRY_BYTES: usize = 64;
+        // In the order in which things happened. There may be no room for that.
+        self.settle();
         if self.ended || self.cut {
             return;
         }
@@ -147,13 +253,13 @@ impl Growing {
 
     #[cold]
     fn next_chunk(&mut self, needed_bytes: usize) {
-        let Budget { used_bytes, bytes_max } = &self.budget;
+        let Budget { used_bytes, bytes_max, pool } = &self.budget;
         let held_bytes = used_bytes.fetch_add(self.chunk.len() as u64, Ordering::Relaxed);
         if held_bytes >= bytes_max.saturating_mul(2) {
             self.cut = true;
             return;
         }
-        let next = Vec::with_capacity(CHUNK_BYTES.max(needed_bytes));
+        let next = pool.take(needed_bytes);
         let full = std::mem::replace(&mut self.chunk, next);
         if !full.is_empty() {
             self.full.push(full);
@@ -173,5 +279,134 @@ impl Witness for Journal {
 
     fn message(&self, message: Numbered) {
         Journal::message(self, message);
+    }
+
+    fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        Journal::data(self, offered, taken, next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reactor::sys::Readiness;
+
+    use super::super::LoopLog;
+    use super::*;
+    use crate::member::Role;
+    use crate::workload::content::Content;
+
+    const CONTENT: Content = Content { stream: 0x7_0000_0003, length: 1 << 20 };
+
+    fn bytes(from: u64, to: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        CONTENT.append(from, to, &mut bytes);
+        bytes
+    }
+
+    fn next(offset: u64) -> Option<Position> {
+        Some(Position { content: CONTENT, offset })
+    }
+
+    fn fd() -> Fd {
+        Fd::from_raw(9)
+    }
+
+    /// Each receive that was taken down: the offset and length of a stretch, or the bytes.
+    fn receives(journal: &Journal) -> Vec<Result<(u64, u64), Vec<u8>>> {
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
+        let of = |entry: Entry<'_>| match entry {
+            Entry::Call(Call { kind: CallKind::Recv, stretch: Some(stretch), .. }) => {
+                Some(Ok((stretch.begin.offset, stretch.length)))
+            }
+            Entry::Call(Call { kind: CallKind::Recv, given, .. }) => Some(Err(given.to_vec())),
+            _ => None,
+        };
+        log.entries().filter_map(of).collect()
+    }
+
+    fn journal() -> Journal {
+        Journal::new(&Budget::new(1 << 30))
+    }
+
+    #[test]
+    fn bytes_that_the_party_has_compared_are_not_held() {
+        let (journal, received) = (journal(), bytes(5000, 6000));
+        journal.received(fd(), &received, Ok(1000));
+        journal.data(&received, 1000, next(6000));
+        assert_eq!(receives(&journal), [Ok((5000, 1000))]);
+    }
+
+    #[test]
+    fn bytes_that_the_party_left_are_compared_here() {
+        let (journal, received) = (journal(), bytes(5000, 6000));
+        journal.received(fd(), &received, Ok(1000));
+        journal.data(&received, 300, next(5300));
+        // They come again, before those that are received next.
+        let more = bytes(6000, 6400);
+        journal.received(fd(), &more, Ok(400));
+        journal.data(&bytes(5300, 6400), 900, next(6200));
+        let mut wrong = bytes(6400, 7000);
+        wrong[599] ^= 1;
+        journal.received(fd(), &wrong, Ok(600));
+        journal.data(&[&bytes(6200, 6400)[..], &wrong].concat(), 500, next(6700));
+        assert_eq!(receives(&journal), [Ok((5000, 1000)), Ok((6000, 400)), Err(wrong)]);
+    }
+
+    #[test]
+    fn bytes_of_another_receive_than_the_party_was_offered_are_held() {
+        let (journal, received) = (journal(), vec![1; 500]);
+        journal.received(fd(), &received, Ok(500));
+        journal.data(&bytes(100, 600), 500, next(600));
+        assert_eq!(receives(&journal), [Err(received)]);
+    }
+
+    #[test]
+    fn bytes_that_no_party_saw_are_those_that_the_stream_owes_or_are_held() {
+        let journal = journal();
+        journal.begin_stream(fd());
+        for (from, to) in [(0, 300), (300, 310), (310, 1000)] {
+            journal.received(fd(), &bytes(from, to), Ok((to - from) as usize));
+        }
+        journal.received(fd(), &[2; 400], Ok(400));
+        journal.received(fd(), &bytes(1000, 2000), Ok(1000));
+        // The number is another connection's now, and so is its header.
+        journal.begin_stream(fd());
+        journal.received(fd(), &bytes(0, 256), Ok(256));
+        let expected = [
+            Ok((0, 300)),
+            Err(bytes(300, 310)),
+            Ok((310, 690)),
+            Err(vec![2; 400]),
+            Err(bytes(1000, 2000)),
+            Ok((0, 256)),
+        ];
+        assert_eq!(receives(&journal), expected);
+    }
+
+    #[test]
+    fn nothing_follows_a_receive_for_which_there_was_no_room() {
+        let (journal, received) = (Journal::new(&Budget::new(1000)), vec![3; 2000]);
+        for _ in 0..300 {
+            journal.received(fd(), &received, Ok(2000));
+            journal.stop(Duration::from_secs(1));
+        }
+        let taken = journal.take();
+        assert!(taken.cut);
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(taken);
+        let stops = log.entries().filter(|entry| matches!(entry, Entry::Stop { .. })).count();
+        assert_eq!(log.entries().count(), 2 * stops, "a stop has a receive before it");
+    }
+
+    #[test]
+    fn a_receive_has_its_place_before_what_followed_it() {
+        let journal = journal();
+        let received = vec![3; 400];
+        journal.received(fd(), &received, Ok(400));
+        journal.stop(Duration::from_secs(1));
+        journal.received(fd(), &received, Ok(400));
+        journal.end(End::Stopped);
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
+        let kinds: Vec<bool> = log.entries().map(|entry| matches!(entry, Entry::Call(_))).collect();
+        assert_eq!(kinds, [true, false, true, false]);
     }
 }

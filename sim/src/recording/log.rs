@@ -75,6 +75,10 @@ impl LoopLog {
         &self.chunks
     }
 
+    pub(super) fn into_chunks(self) -> Vec<Vec<u8>> {
+        self.chunks
+    }
+
     /// Adds a chunk that was read, if it holds whole entries; `at` is the end of what is there and moves on.
     pub(super) fn push_chunk(&mut self, chunk: Vec<u8>, at: &mut Cursor) -> Result<(), &'static str> {
         if chunk.is_empty() {

@@ -19,10 +19,12 @@ use reactor::time::Instant;
 
 use super::entry::{self, Call, End, Entry};
 use super::log::{Cursor, LoopLog};
+use super::stretch::Stretch;
 use super::words;
 use crate::audit::Witness;
 use crate::member::{DESCRIPTOR_LEAK, check_end};
 use crate::trace::{CallKind, Outcome};
+use crate::workload::content::Position;
 use crate::workload::{Breach, Numbered};
 
 /// Where a loop first did something else than what was recorded of it.
@@ -119,7 +121,8 @@ impl Wake for NoWaker {
 
 /// A call as it is asked, in words.
 fn asked_words(kind: CallKind, fd: i32, arguments: [u64; 2]) -> String {
-    let call = Call { kind, fd, arguments, asked: &[], outcome: Outcome::Value(0), given: &[] };
+    let call =
+        Call { kind, fd, arguments, asked: &[], outcome: Outcome::Value(0), given: &[], stretch: None };
     let words = call.to_string();
     words.rsplit_once(" -> ").map_or_else(|| words.clone(), |(asked, _)| asked.to_owned())
 }
@@ -407,8 +410,13 @@ impl Syscalls for Playback {
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let call = self.call(CallKind::Recv, fd.as_raw(), [buffer.len() as u64, 0], |_| true);
-        buffer[..call.given.len()].copy_from_slice(call.given);
-        Playback::result(&call, |_| call.given.len())
+        match call.stretch {
+            Some(Stretch { begin: Position { content, offset }, length }) => {
+                content.fill(offset, &mut buffer[..length as usize]);
+            }
+            None => buffer[..call.given.len()].copy_from_slice(call.given),
+        }
+        Playback::result(&call, |length| length as usize)
     }
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
@@ -520,7 +528,7 @@ impl Playback {
                 Outcome::Value(taken) => taken as usize,
                 Outcome::Error(_) => 0,
             };
-            call.asked == words::checksum(segments, taken)
+            words::checksums(segments, taken).iter().any(|sum| call.asked == sum)
         };
         Playback::result(&self.call(kind, fd.as_raw(), arguments, same), |taken| taken as usize)
     }

@@ -41,7 +41,13 @@ impl<S: Syscalls> Recorder<S> {
         value: impl FnOnce(&R) -> u64,
     ) {
         let outcome = outcome(result, value);
-        self.journal.call(&Call { kind, fd, arguments, asked: &[], outcome, given: &[] });
+        self.journal.call(&Call { kind, fd, arguments, asked: &[], outcome, given: &[], stretch: None });
+    }
+
+    fn begin_stream(&self, made: &Result<Fd, Errno>) {
+        if let Ok(fd) = made {
+            self.journal.begin_stream(*fd);
+        }
     }
 
     fn note_address(&mut self, kind: CallKind, fd: Fd, address: &SocketAddr, result: Result<(), Errno>) {
@@ -49,7 +55,15 @@ impl<S: Syscalls> Recorder<S> {
         put_address(&mut self.asked, address);
         let (arguments, outcome) = (words::address(address), outcome(&result, |()| 0));
         let asked = &self.asked;
-        self.journal.call(&Call { kind, fd: fd.as_raw(), arguments, asked, outcome, given: &[] });
+        self.journal.call(&Call {
+            kind,
+            fd: fd.as_raw(),
+            arguments,
+            asked,
+            outcome,
+            given: &[],
+            stretch: None,
+        });
     }
 }
 
@@ -72,6 +86,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
     fn socket(&mut self, family: Family) -> Result<Fd, Errno> {
         let result = self.inner.socket(family);
         self.note(CallKind::Socket, -1, words::family(family), &result, words::fd);
+        self.begin_stream(&result);
         result
     }
 
@@ -107,7 +122,9 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &[],
             outcome,
             given: &self.given,
+            stretch: None,
         });
+        self.begin_stream(&result.map(|accepted| accepted.fd));
         result
     }
 
@@ -131,6 +148,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &[],
             outcome,
             given: &self.given,
+            stretch: None,
         });
         result
     }
@@ -145,14 +163,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
     #[inline]
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let result = self.inner.recv(fd, buffer);
-        self.journal.call(&Call {
-            kind: CallKind::Recv,
-            fd: fd.as_raw(),
-            arguments: [buffer.len() as u64, 0],
-            asked: &[],
-            outcome: outcome(&result, |&length| length as u64),
-            given: &buffer[..result.unwrap_or(0)],
-        });
+        self.journal.received(fd, buffer, result);
         result
     }
 
@@ -167,6 +178,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &sum,
             outcome: outcome(&result, |&length| length as u64),
             given: &[],
+            stretch: None,
         });
         result
     }
@@ -182,6 +194,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &sum,
             outcome: outcome(&result, |&length| length as u64),
             given: &[],
+            stretch: None,
         });
         result
     }
@@ -238,6 +251,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &[],
             outcome: outcome(&result, |_| words::ready(result) as u64),
             given: &self.given,
+            stretch: None,
         });
         result
     }
@@ -279,6 +293,7 @@ impl<S: Syscalls> Syscalls for Recorder<S> {
             asked: &self.asked,
             outcome: outcome(&result, |_| words::ready(result) as u64),
             given: &self.given,
+            stretch: None,
         });
         result
     }

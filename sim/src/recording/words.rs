@@ -38,18 +38,49 @@ pub(super) fn sendmsg(segments: &[IoSlice<'_>]) -> [u64; 2] {
     [length as u64, segments.len() as u64]
 }
 
-/// The CRC-32 of the first `taken` bytes.
+/// A segment of up to so many bytes is summed up whole.
+const SUMMED_WHOLE_BYTES: usize = 256;
+
+/// Of a longer one, the first bytes of each so many, and the last ones.
+const SUMMED_EVERY_BYTES: usize = 2048;
+const SUMMED_BYTES: usize = 128;
+
+/// The CRC-32 of the first `taken` bytes; of long segments only of samples, since all of them would cost more than the rest of
+/// the recording. A byte that is lost or repeated moves all that follow it, so that the next sample tells; one that is changed
+/// between two samples is left to who receives it.
 #[inline]
 pub(crate) fn checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     let mut left = taken;
     for segment in segments {
-        let length = segment.len().min(left);
-        hasher.update(&segment[..length]);
-        left -= length;
+        let bytes = &segment[..segment.len().min(left)];
+        left -= bytes.len();
+        if bytes.len() <= SUMMED_WHOLE_BYTES {
+            hasher.update(bytes);
+        } else {
+            let places = bytes.chunks(SUMMED_EVERY_BYTES).map(|part| &part[..part.len().min(SUMMED_BYTES)]);
+            places.for_each(|place| hasher.update(place));
+            hasher.update(&bytes[bytes.len() - SUMMED_BYTES..]);
+        }
         if left == 0 {
             break;
         }
+    }
+    hasher.finalize().to_le_bytes()
+}
+
+/// What the first `taken` bytes may be summed up as: over samples, and over all of them, as files of version 1 have it.
+pub(crate) fn checksums(segments: &[IoSlice<'_>], taken: usize) -> [[u8; 4]; 2] {
+    [checksum(segments, taken), whole_checksum(segments, taken)]
+}
+
+fn whole_checksum(segments: &[IoSlice<'_>], taken: usize) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut left = taken;
+    for segment in segments {
+        let bytes = &segment[..segment.len().min(left)];
+        left -= bytes.len();
+        hasher.update(bytes);
     }
     hasher.finalize().to_le_bytes()
 }
@@ -93,5 +124,35 @@ pub(super) fn ready(result: Result<Wait, Errno>) -> usize {
     match result {
         Ok(Wait::Ready(count)) => count,
         Ok(Wait::Parked) | Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::content::Content;
+
+    #[test]
+    fn a_byte_that_is_lost_anywhere_changes_the_sum() {
+        let mut bytes = Vec::new();
+        Content { stream: 5, length: 20_000 }.append(0, 20_000, &mut bytes);
+        let sum = |bytes: &[u8]| checksum(&[IoSlice::new(bytes)], 16_384);
+        for lost in (0..16_384).step_by(37) {
+            let mut others = bytes.clone();
+            others.remove(lost);
+            assert_ne!(sum(&others), sum(&bytes), "byte {lost}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_a_short_segment_changes_the_sum() {
+        let bytes = [7; SUMMED_WHOLE_BYTES];
+        for changed in 0..bytes.len() {
+            let mut others = bytes;
+            others[changed] ^= 1;
+            let sum = |bytes: &[u8]| checksum(&[IoSlice::new(&[1]), IoSlice::new(bytes)], bytes.len());
+            let is_taken = changed + 1 < bytes.len();
+            assert_eq!(sum(&others) != sum(&bytes), is_taken, "byte {changed}");
+        }
     }
 }

@@ -19,7 +19,37 @@ pub struct Content {
     pub length: u64,
 }
 
+/// A place in a stream.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The stream.
+    pub content: Content,
+    /// The offset of a byte in it.
+    pub offset: u64,
+}
+
+impl Position {
+    /// So many bytes further on.
+    pub fn after(self, bytes: usize) -> Position {
+        Position { offset: self.offset.saturating_add(bytes as u64), ..self }
+    }
+
+    /// So many bytes before; `None` before the beginning of the stream.
+    pub fn before(self, bytes: usize) -> Option<Position> {
+        Some(Position { offset: self.offset.checked_sub(bytes as u64)?, ..self })
+    }
+
+    /// Whether these are the bytes from here on.
+    pub fn is_of(self, bytes: &[u8]) -> bool {
+        self.offset.checked_add(bytes.len() as u64).is_some()
+            && self.content.first_difference(self.offset, bytes).is_none()
+    }
+}
+
 impl Content {
+    /// The largest number of a stream.
+    pub const STREAM_MAX: u64 = !MARK_BITS;
+
     /// The word at `index`, counted in words of 8 bytes.
     #[inline]
     fn word(self, index: u64) -> u64 {
@@ -39,6 +69,21 @@ impl Content {
             let length = (8 - from).min((end - at) as usize);
             to.extend_from_slice(&word[from..from + length]);
             at += length as u64;
+        }
+    }
+
+    /// Writes the bytes from `offset` on over all of `bytes`. The end of the stream is no limit.
+    pub fn fill(self, offset: u64, bytes: &mut [u8]) {
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let word = self.word(at / 8).to_le_bytes();
+            let from = (at % 8) as usize;
+            let length = (8 - from).min(rest.len());
+            let (part, after) = rest.split_at_mut(length);
+            part.copy_from_slice(&word[from..from + length]);
+            at = at.saturating_add(length as u64);
+            rest = after;
         }
     }
 
@@ -104,6 +149,23 @@ mod tests {
             assert_eq!(content.first_difference(cut, &whole[cut as usize..]), None);
         }
         assert_eq!(Content::from_header(whole[..16].try_into().unwrap()), Some(content));
+    }
+
+    #[test]
+    fn bytes_are_filled_in_as_they_are_appended() {
+        let content = Content { stream: 9, length: 200 };
+        for (from, to) in [(0, 0), (0, 200), (3, 5), (7, 64), (16, 100), (199, 200)] {
+            let mut appended = Vec::new();
+            content.append(from, to, &mut appended);
+            let mut filled = vec![0; appended.len()];
+            content.fill(from, &mut filled);
+            assert_eq!(filled, appended, "{from} to {to}");
+            let position = Position { content, offset: from };
+            assert!(position.is_of(&filled));
+            assert_eq!(position.after(filled.len()).before(filled.len()), Some(position));
+        }
+        assert_eq!(Position { content, offset: 3 }.before(4), None);
+        assert!(!Position { content, offset: u64::MAX - 2 }.is_of(&[0; 8]), "beyond what is counted");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use reactor::sys::Fd;
 use sim::audit::Witness;
 use sim::recording::Journal;
 use sim::workload::Numbered;
+use sim::workload::content::Position;
 
 use crate::machine::Stopwatch;
 
@@ -98,6 +99,12 @@ impl Witness for CutWitness {
     fn message(&self, message: Numbered) {
         if let Some(journal) = &self.journal {
             journal.message(message);
+        }
+    }
+
+    fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
+        if let Some(journal) = &self.journal {
+            journal.data(offered, taken, next);
         }
     }
 }

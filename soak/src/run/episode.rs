@@ -134,8 +134,9 @@ impl Episode {
     {
         let (_reserved, nobody) = reserve_port(false)?;
         let config = Config::default();
-        let record = self.recordings.as_ref().map(|&(_, bytes_max)| {
-            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), bytes_max)
+        let record = self.recordings.as_ref().map(|(recordings, bytes_max)| {
+            let budget = recordings.budget(*bytes_max);
+            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), budget)
         });
         let mut cast = Cast::<W>::default();
         let mut turmoil = match (&self.chaos, self.load) {

@@ -53,7 +53,7 @@ impl QuietPoints {
         };
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         add(&mut self.allocated, Some(signed(process.allocated_bytes) - signed(kept_bytes)));
-        add(&mut self.resident, process.resident_bytes.map(signed));
+        add(&mut self.resident, process.resident_bytes.map(|bytes| signed(bytes) - signed(kept_bytes)));
         // Beside those that loops hold and know of.
         add(&mut self.descriptors, process.descriptors.map(|count| signed(count) - now.descriptors));
         add(&mut self.threads, process.threads.map(|count| signed(count) - signed(now.loops)));

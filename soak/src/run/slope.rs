@@ -10,7 +10,7 @@
 //! | value | grows by more than | why that does not alarm |
 //! |---|---|---|
 //! | allocated bytes, without kept recordings | 1 MiB over the samples | the long-lived loop's queues and pools come and go by a few hundred KiB |
-//! | resident bytes | 256 MiB over the samples | recordings come and go, and the allocator gives pages back late |
+//! | resident bytes, without kept recordings | 256 MiB over the samples | the allocator gives pages back late |
 //! | descriptors beside those of running loops | 4 | they are exactly the same at each quiet point |
 //! | threads beside those of running loops | 4 | the same |
 //!

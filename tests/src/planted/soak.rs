@@ -44,7 +44,7 @@ pub const SOAK_FAULTS: &[SoakFault] = &[
         breaks: "each connection leaves 64 bytes of memory behind",
         options: &["--workload", "echo", "--episode-seconds", "12"],
         seconds: 180,
-        seen_by: &["leak"],
+        seen_by: &["leak: allocated_bytes"],
         no_replay: Some("a leak of memory is seen between episodes, over many of them"),
     },
     SoakFault {
@@ -189,8 +189,11 @@ fn failure_at_s(records: &Path) -> Result<f64, String> {
     record["at_s"].as_f64().ok_or_else(|| broken("it does not say when".to_owned()))
 }
 
-/// The oracle that a failure names at its beginning, or else its class.
+/// The oracle that a failure names at its beginning, or what leaks, or else the failure's class.
 fn seen_by<'a>(text: &'a str, class: &'a str) -> &'a str {
+    if let Some((leak, _)) = text.split_once(" keep growing").filter(|_| class == "leak") {
+        return leak;
+    }
     let named = text.split_once(':').map(|(named, _)| named);
     let is_name = |named: &&str| named.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-');
     named.filter(is_name).unwrap_or(class)

@@ -9,7 +9,7 @@ use reactor::{CloseReason, Context, Handler, Origin, Pressure, Token};
 
 use super::feed::Feed;
 use super::service::is_shortage;
-use crate::workload::content::{Content, HEADER_BYTES};
+use crate::workload::content::{Content, HEADER_BYTES, Position};
 use crate::workload::load::OVER;
 use crate::workload::stream_plan::{Appetite, Ending, StreamPlan};
 use crate::workload::{Breach, Measures, Numbered, Party, Tally};
@@ -550,6 +550,11 @@ impl Party for EchoClient {
 
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
+    }
+
+    fn position(&self, &index: &usize) -> Option<Position> {
+        let attempt = self.attempts.get(index).filter(|_| self.checks && self.breach.is_none())?;
+        Some(Position { content: attempt.content, offset: attempt.received })
     }
 
     fn measures(&mut self) -> Option<&mut Measures> {

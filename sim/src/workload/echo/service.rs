@@ -10,7 +10,7 @@ use reactor::timer::TimerToken;
 use reactor::{CloseReason, Context, Handler, Origin, PauseReasons, Pressure, Token};
 
 use super::{ServicePlan, Writing};
-use crate::workload::content::{Content, HEADER_BYTES};
+use crate::workload::content::{Content, HEADER_BYTES, Position};
 use crate::workload::stream_plan::Appetite;
 use crate::workload::{Breach, Numbered, Party, Tally};
 
@@ -431,6 +431,11 @@ impl Party for EchoService {
 
     fn excuse(&mut self, token: Token) {
         self.excused = Some(token);
+    }
+
+    fn position(&self, state: &Served) -> Option<Position> {
+        let content = state.content.filter(|_| self.checks && self.breach.is_none())?;
+        Some(Position { content, offset: state.received })
     }
 
     fn cut_short(&mut self, token: Token) {

@@ -12,7 +12,7 @@ use reactor::sys::LibkqueueSystem;
 use reactor::sys::{Syscalls, System};
 use sim::decision::seed::seed_of_run;
 use sim::member::{Role, STOP_WITHIN};
-use sim::recording::{Plan, PlanUse};
+use sim::recording::{Budget, Plan, PlanUse};
 use sim::workload::{Accounts, Breach, Workload, WorkloadKind};
 
 use super::message::{Assignment, Ledgers, Order, Report, Side, Status, timed_of};
@@ -168,7 +168,9 @@ impl Part {
     {
         let config = Config::default();
         let record = self.assignment.recorded_bytes_max.map(|bytes_max| {
-            EpisodeRecord::new(drawn, self.assignment.nobody, &config, S::default().readiness(), bytes_max)
+            // A process plays one episode: there is no memory of others.
+            let (nobody, budget) = (self.assignment.nobody, Budget::new(bytes_max));
+            EpisodeRecord::new(drawn, nobody, &config, S::default().readiness(), budget)
         });
         let seen = record.as_ref();
         let mut cast = Cast::<W>::default();
