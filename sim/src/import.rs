@@ -7,7 +7,7 @@
 //! how much a send takes when memory is short, when its waits are interrupted: decisions impose these too.
 //!
 //! [`import`] makes that run once, comparing each call with the recorded one, and writes down every decision. From then on it is a run like any other:
-//! its [`RunLog`](crate::run_log::RunLog) holds its [`Scenario`], and it replays, shrinks and is kept without the recording.
+//! its [`RunLog`] holds its [`Scenario`], and it replays, shrinks and is kept without the recording.
 //!
 //! What the simulated kernel gave otherwise than the real one is [`Drift`]. What the loop asked otherwise follows from that, or from another build
 //! of the loop: from there on nothing is compared.
