@@ -14,6 +14,7 @@ use crate::decision::{Decisions, Ratio};
 use crate::fault::FaultKind;
 use crate::kernel::imposed::Imposed;
 use crate::member::{Role, STOP_WITHIN};
+use crate::obligation::ObligationCheck;
 use crate::oracle::Oracle;
 use crate::recording::PlanUse;
 use crate::runner::single::Single;
@@ -81,7 +82,8 @@ fn world_of(scenario: &Scenario, options: &RunOptions, decisions: Decisions) -> 
         swarm: Some(swarm),
         kernel: Some(scenario.kernel()),
         buffer_bytes: Some(BUFFER_BYTES),
-        obligations: options.obligations,
+        // Room that a decision withholds is no state of the kernel's own, from which the check could derive what is owed.
+        obligations: ObligationCheck::Never,
         lapse: options.lapse,
         collect_trace: options.collect_trace,
         imposed: Some(Imposed { thread: SUBJECT, call_ns: scenario.call_ns }),

@@ -185,7 +185,9 @@ impl ImportGuide {
         }
         if site == ROOM {
             return match (kind, outcome) {
-                (CallKind::Send | CallKind::Sendmsg, Outcome::Value(count)) if count < arguments[0] => {
+                (CallKind::Send | CallKind::Sendmsg, Outcome::Value(count))
+                    if count < arguments[0] || self.rooms.contains_key(&self.calls) =>
+                {
                     count + 1
                 }
                 (CallKind::Send | CallKind::Sendmsg, Outcome::Error(Errno::EAGAIN)) => 1,

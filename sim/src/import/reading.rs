@@ -65,6 +65,8 @@ struct Source {
     fresh: bool,
     /// The send that took less than it was given, if no room was reported since.
     short_send: Option<u64>,
+    /// The last send that took all it was given.
+    full_send: Option<u64>,
 }
 
 struct Reader<'a> {
@@ -297,7 +299,8 @@ impl Reader<'_> {
             Outcome::Value(count) if count < asked => source.short_send = Some(call),
             Outcome::Error(Errno::EAGAIN) => source.short_send = Some(call),
             Outcome::Error(Errno::EPIPE | Errno::ECONNRESET) => self.broken(fd, late_ns),
-            _ => {}
+            Outcome::Value(_) => source.full_send = Some(call),
+            Outcome::Error(_) => {}
         }
     }
 
@@ -342,6 +345,10 @@ impl Reader<'_> {
         }
         let fresh = std::mem::take(&mut source.fresh);
         let mut explained = fresh;
+        // Something came, and there was no room: the last send has taken all that there was.
+        if !bits.contains(EpollMask::OUT) && source.short_send.is_none() {
+            source.short_send = source.full_send.take();
+        }
         if bits.contains(EpollMask::OUT)
             && let Some(call) = source.short_send.take()
         {

@@ -81,12 +81,9 @@ impl World {
     }
 
     /// How much a send of this thread takes, where that is not the buffer's doing.
-    pub(crate) fn imposed_room(&mut self, thread: u32, socket: u32) -> Option<u64> {
+    pub(crate) fn imposed_room(&mut self, thread: u32) -> Option<u64> {
         if self.options.imposed.is_none_or(|imposed| imposed.thread != thread) {
             return None;
-        }
-        if self.sockets[socket].tight > 0 {
-            return Some(0);
         }
         let told = self.decisions.draw(Domain::Buffers, ROOM, 0, BYTES_MAX);
         told.checked_sub(1)

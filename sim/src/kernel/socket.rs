@@ -52,7 +52,7 @@ pub(crate) struct Socket {
     pub(crate) fin_received: bool,
     /// A sender ran out of room and is owed a wake-up (M5).
     pub(crate) no_space: bool,
-    /// It takes no bytes until the event with this serial; zero for none.
+    /// It is not reported as writable until the event with this serial; zero for none.
     pub(crate) tight: u64,
     /// The same debt, as the check of obligations keeps it.
     pub(crate) room_owed: bool,

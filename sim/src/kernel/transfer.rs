@@ -106,10 +106,10 @@ impl World {
         if self.fault(FaultKind::ChangingBuffers, id) {
             self.change_send_capacity(id);
         }
-        let imposed = self.imposed_room(thread, id);
+        let imposed = self.imposed_room(thread);
         let room = imposed.unwrap_or_else(|| self.room(id));
         let count = usize::try_from(room).unwrap_or(usize::MAX).min(length);
-        if count < length && imposed.is_some() {
+        if imposed.is_some() {
             // The room that comes is a decision too, and no acknowledgement's doing.
             self.promise_room(id);
             if count == 0 {
