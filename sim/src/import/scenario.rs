@@ -242,7 +242,7 @@ fn peer_of(text: &str) -> Option<PeerPart> {
         "comes" => (None, rest),
         "echoes-at" | "listens-at" => {
             let (address, rest) = rest.split_once(' ')?;
-            (Some(address.parse().ok().filter(SocketAddr::is_ipv4)?), rest)
+            (Some(address.parse().ok()?), rest)
         }
         _ => return None,
     };
