@@ -201,7 +201,12 @@ impl fmt::Display for Expected {
             Expected::Bytes(bytes) => f.write_str(&words::quoted(bytes)),
             Expected::Word(word) => write!(f, "is {word}"),
             Expected::NumberOf(name) => write!(f, "={name}"),
-            Expected::Mask(bits) => f.write_str(&words::mask(*bits)),
+            Expected::Mask(bits) => {
+                // Bits without a name would read as a number.
+                let mask = words::mask(*bits);
+                let reads_as_number = words::parse_number(&mask).is_some();
+                write!(f, "{}{mask}", if reads_as_number { "0|" } else { "" })
+            }
             Expected::Events { ordered, events } => {
                 let events: Vec<String> = events.iter().map(|(name, event)| event.written(name)).collect();
                 let events = events.join(", ");
