@@ -105,11 +105,17 @@ pub fn default_loop(recording: &Recording) -> Option<&LoopLog> {
     blamed.or_else(|| recording.loops.first())
 }
 
-/// Makes the simulated run of one loop, by its name or [`default_loop`]; `source` is what the run is said to come from.
+/// Makes the simulated run of one loop, by its name or [`default_loop`]; `source` is what the run is said to come from. With
+/// `until` the run is left after so many calls.
 ///
 /// # Errors
 /// When there is no such loop, or it cannot be imported.
-pub fn import(recording: &Recording, subject: Option<&str>, source: &str) -> Result<Import, ImportError> {
+pub fn import(
+    recording: &Recording,
+    subject: Option<&str>,
+    source: &str,
+    until: Option<u64>,
+) -> Result<Import, ImportError> {
     let found = match subject {
         None => default_loop(recording).ok_or(ImportError::Empty)?,
         Some(name) => recording.loops.iter().find(|log| log.name() == name).ok_or_else(|| {
@@ -128,7 +134,8 @@ pub fn import(recording: &Recording, subject: Option<&str>, source: &str) -> Res
     }
     let comparison = Rc::new(RefCell::new(Comparison::default()));
     let guide = ImportGuide::new(Rc::new(found.clone()), &timing, reading, Rc::clone(&comparison));
-    let options = RunOptions { scenario: Some(Arc::clone(&scenario)), ..RunOptions::default() };
+    let options =
+        RunOptions { scenario: Some(Arc::clone(&scenario)), until_step: until, ..RunOptions::default() };
     let options = options.fixed_to(scenario.plan().workload, scenario.kernel(), Weather::Calm);
     let recorded = options.clone().recorded();
     let outcome = run(&recorded, Decisions::from_guide(Box::new(guide)));

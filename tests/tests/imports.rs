@@ -19,7 +19,7 @@ fn kept(name: &str) -> Recording {
 }
 
 fn imported(recording: &Recording, subject: Option<&str>) -> Import {
-    import(recording, subject, "a recording").expect("it has this loop")
+    import(recording, subject, "a recording", None).expect("it has this loop")
 }
 
 /// The run that is kept, from its file.
@@ -93,12 +93,12 @@ fn a_regression_holds_what_its_run_is_made_of() {
 #[test]
 fn what_cannot_be_imported_says_why() {
     let recording = kept("timers.simrec");
-    let error = import(&recording, Some("client 99"), "").expect_err("there is none");
+    let error = import(&recording, Some("client 99"), "", None).expect_err("there is none");
     assert!(error.to_string().contains("service 0"), "{error}");
     let empty = Recording { loops: Vec::new(), ..recording.clone() };
-    assert!(import(&empty, None, "").is_err());
+    assert!(import(&empty, None, "", None).is_err());
     let mut foreign = recording;
     foreign.loops[0].index = 77;
-    let error = import(&foreign, Some("service 77"), "").expect_err("the plan has none");
+    let error = import(&foreign, Some("service 77"), "", None).expect_err("the plan has none");
     assert!(error.to_string().contains("another version"), "{error}");
 }

@@ -49,10 +49,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Trouble> {
     if out.exists() {
         return Err(Trouble::Usage(format!("{} exists: name another file with --out", out.display())));
     }
-    let made = import(&recorded, subject.as_deref(), &format!("the recording {what}")).map_err(|error| {
-        let hint = if error == ImportError::Empty { ", so there is nothing to import" } else { "" };
-        Trouble::Usage(format!("{what}: {error}{hint}"))
-    })?;
+    let made =
+        import(&recorded, subject.as_deref(), &format!("the recording {what}"), None).map_err(|error| {
+            let hint = if error == ImportError::Empty { ", so there is nothing to import" } else { "" };
+            Trouble::Usage(format!("{what}: {error}{hint}"))
+        })?;
     file::keep(&out, &made.log.to_bytes()).map_err(|error| Trouble::cannot_write(&out, &error))?;
     let told = Told { what, recorded: &recorded, made: &made, out: &out };
     let mut to = BufWriter::new(io::stdout().lock());

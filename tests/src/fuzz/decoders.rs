@@ -93,6 +93,9 @@ fn kept_run(bytes: &[u8]) -> Read {
     Ok(format!("{log}: {choices} decisions, {calls} calls, {:?}", log.verdict))
 }
 
+/// An imported run is left after so many calls: a loop that nobody recorded may never come to rest.
+const IMPORTED_CALLS_MAX: u64 = 10_000;
+
 impl Target for RealRecording {
     const NAME: &'static str = "recording";
 
@@ -148,7 +151,7 @@ fn recording(bytes: &[u8]) -> Read {
     let played = played.ok_or_else(|| "there is no stage here".to_owned())?;
     same("how many loops were played", played.loops.len(), read.loops.len())?;
     // Nor is there a loop that the importer cannot stand, and what it makes of one is read again as it was.
-    if let Ok(made) = import(&read, None, "a recording") {
+    if let Ok(made) = import(&read, None, "a recording", Some(IMPORTED_CALLS_MAX)) {
         let kept = RunLog::from_bytes(&made.log.to_bytes());
         let kept = kept.map_err(|error| format!("what was imported is no kept run: {error}"))?;
         same("the imported run that is written and read again", &kept, &made.log)?;
