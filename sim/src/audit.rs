@@ -39,9 +39,33 @@ pub trait Witness {
     }
 
     /// Of the bytes `offered` to the party, the first `taken` were taken, and `next` is the [position](Party::position) after
-    /// them.
+    /// them. When the party panics over them, none were taken, and nothing is known.
     fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
         let _ = (offered, taken, next);
+    }
+}
+
+/// Bytes that a party is being offered: the witness hears of them also when the party panics over them.
+struct Offer<'a> {
+    witness: Option<&'a dyn Witness>,
+    bytes: &'a [u8],
+}
+
+impl Offer<'_> {
+    #[inline]
+    fn answered(mut self, taken: usize, next: Option<Position>) {
+        if let Some(witness) = self.witness.take() {
+            witness.data(self.bytes, taken, next);
+        }
+    }
+}
+
+impl Drop for Offer<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(witness) = self.witness {
+            witness.data(self.bytes, 0, None);
+        }
     }
 }
 
@@ -344,10 +368,9 @@ impl<P: Party> Handler for Audited<P> {
     ) -> usize {
         self.calls += 1;
         self.check_open(ctx, token, "on_data");
+        let offer = Offer { witness: self.witness.as_deref(), bytes };
         let taken = self.party.on_data(ctx, token, state, bytes);
-        if let Some(witness) = &self.witness {
-            witness.data(bytes, taken, self.party.position(state));
-        }
+        offer.answered(taken, self.party.position(state));
         self.note_closing(ctx, token);
         taken
     }
@@ -409,5 +432,44 @@ impl<P: Party> Handler for Audited<P> {
         }
         self.party.on_message(ctx, message);
         self.note_closings(ctx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Takes down what it hears of bytes.
+    #[derive(Debug, Default)]
+    struct Listening(RefCell<Vec<(Vec<u8>, usize)>>);
+
+    impl Witness for Listening {
+        fn excuses(&self, _: Fd) -> bool {
+            false
+        }
+
+        fn unread_bytes(&self, _: Fd) -> u64 {
+            0
+        }
+
+        fn data(&self, offered: &[u8], taken: usize, _: Option<Position>) {
+            self.0.borrow_mut().push((offered.to_vec(), taken));
+        }
+    }
+
+    #[test]
+    fn a_witness_hears_once_of_each_offer_and_also_of_one_that_the_party_panics_over() {
+        let witness = Listening::default();
+        let offer = |bytes| Offer { witness: Some(&witness), bytes };
+        offer(b"taken").answered(3, None);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _offer = offer(b"fatal");
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(*witness.0.borrow(), [(b"taken".to_vec(), 3), (b"fatal".to_vec(), 0)]);
     }
 }

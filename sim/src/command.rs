@@ -75,7 +75,8 @@ Examples:
 What is given is a seed - decimal, 0x and hex digits, or a 40-digit commit hash - or else a file. A file is taken for
   a kept run               if it begins with `sim-log`, or its name ends in .simlog
   a recording              if it begins with `sim-recording`, or its name ends in .simrec: real sockets, as `soak` took them
-                           down; `sim replay` plays it, `sim trace` shows it as text or json
+                           down; `sim replay` plays it, `sim trace` shows it as text or json;
+                           of an episode in several processes, `sim replay` takes the recordings of all of them
   a regression             if it begins with `sim-regression 1`, or its name ends in .regression
   a script of decisions    if it begins with `sim-script 1`
   the bytes of a fuzzer    if --workload says of which workload, or its name or its folder's does: fuzz/artifacts/loop_echo/crash-1f3a,

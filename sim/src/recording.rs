@@ -7,7 +7,7 @@
 //!
 //! # The file
 //!
-//! The first line is `sim-recording 2`, then come the frames of [`crate::frame`].
+//! The first line is `sim-recording 3`, then come the frames of [`crate::frame`].
 //!
 //! | kind | payload |
 //! |---|---|
@@ -42,12 +42,13 @@ use reactor::Config;
 
 use crate::file::shown;
 use crate::frame::Format;
+use crate::member::Role;
 use crate::oracle::Oracle;
 use crate::run_log::build_name;
 
 pub use chunk_pool::ChunkPool;
 pub(crate) use entry::address;
-pub use entry::{Call, End, Entry, epoll_events, kevents};
+pub use entry::{Call, End, Entry, Excuse, epoll_events, kevents};
 pub use file::framed;
 pub use journal::{Budget, Journal, Taken};
 pub use log::{Cursor, LoopLog};
@@ -60,7 +61,7 @@ pub use stretch::Stretch;
 pub(crate) use words::checksums;
 
 /// What the files begin with.
-pub const FORMAT: Format = Format { magic: "sim-recording", version: 2, what: "recording" };
+pub const FORMAT: Format = Format { magic: "sim-recording", version: 3, what: "recording" };
 
 /// What was wrong with an episode.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +98,8 @@ pub struct Verdict {
     pub late: bool,
     /// What was wrong, if anything.
     pub failure: Option<Failure>,
+    /// What was wrong with the loops of several processes together, of which this recording has those of one.
+    pub joined: Option<Failure>,
 }
 
 impl Verdict {
@@ -139,6 +142,36 @@ impl Recording {
         Recording { build, plan, nobody, config, loops: Vec::new(), verdict: None }
     }
 
+    /// One recording of those that the processes of an episode have left.
+    ///
+    /// # Errors
+    /// When they are not of one episode, or the same process is there twice.
+    pub fn join(recordings: Vec<Recording>) -> Result<Recording, String> {
+        let mut recordings = recordings.into_iter();
+        let mut all = recordings.next().ok_or("there is none")?;
+        let mut verdicts = vec![all.verdict.take()];
+        for mut other in recordings {
+            if other.header() != all.header() {
+                return Err(format!("they are of different episodes: {all}; {other}"));
+            }
+            verdicts.push(other.verdict.take());
+            all.loops.append(&mut other.loops);
+        }
+        let place = |log: &LoopLog| (log.role == Role::Client, log.incarnation, log.index);
+        all.loops.sort_by_key(place);
+        if let Some([one, _]) = all.loops.array_windows().find(|[one, next]| place(one) == place(next)) {
+            return Err(format!("{} is there twice", one.name()));
+        }
+        // What all of them show together is looked for only where none had anything wrong by itself.
+        let is_whole = verdicts.iter().all(Option::is_some);
+        let verdicts: Vec<Verdict> = verdicts.into_iter().flatten().collect();
+        let failure = verdicts.iter().find_map(|verdict| verdict.failure.clone());
+        let failure = failure.or_else(|| verdicts.iter().find_map(|verdict| verdict.joined.clone()));
+        let late = verdicts.iter().any(|verdict| verdict.late);
+        all.verdict = (is_whole || failure.is_some()).then_some(Verdict { late, failure, joined: None });
+        Ok(all)
+    }
+
     /// What was wrong with the episode.
     pub fn failure(&self) -> Option<&Failure> {
         self.verdict.as_ref()?.failure.as_ref()
@@ -170,7 +203,7 @@ mod tests {
             let (invariant, culprit) = (name.to_owned(), culprit.map(str::to_owned));
             Failure { invariant, details: String::new(), culprit }
         };
-        let verdict = |late, failure| Verdict { late, failure: Some(failure) };
+        let verdict = |late, failure| Verdict { late, failure: Some(failure), joined: None };
         let asleep = failure("lost-wakeup", None);
         assert!(verdict(true, failure("liveness", None)).agrees_with(Some(&asleep)));
         assert!(!verdict(false, failure("liveness", None)).agrees_with(Some(&asleep)));

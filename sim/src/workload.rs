@@ -107,6 +107,11 @@ impl Breach {
     pub fn new(invariant: &'static str, details: String) -> Breach {
         Breach { invariant, details }
     }
+
+    /// What was wrong with a run: what it said itself, or the message of its panic.
+    pub(crate) fn caught(run: Result<Result<(), Breach>, String>) -> Option<Breach> {
+        run.unwrap_or_else(|message| Err(Breach::new("panic", message))).err()
+    }
 }
 
 impl fmt::Display for Breach {

@@ -77,6 +77,11 @@ impl EpisodeRecord {
         self.grown().verdict.failure.get_or_insert(failure);
     }
 
+    /// What was wrong with the loops of all processes together.
+    pub(crate) fn blame_all(&self, failure: Failure) {
+        self.grown().verdict.joined = Some(failure);
+    }
+
     /// The recording; `whole` if the episode came to its own end, so that there is a verdict.
     pub(crate) fn finish(self, whole: bool) -> Recording {
         let EpisodeRecord { mut recording, grown, .. } = self;
@@ -94,24 +99,44 @@ pub(crate) struct Recordings {
     /// What the names of the files end with: whose they are, if not everybody's.
     whose: String,
     kept: Mutex<VecDeque<(u64, Recording)>>,
+    /// Whether the latest ones are wanted also where nothing was wrong.
+    keeps_all: bool,
+    /// The files that the processes of each of the latest episodes have written.
+    written: Mutex<VecDeque<Vec<PathBuf>>>,
     pool: ChunkPool,
 }
 
 impl Recordings {
-    /// Recordings that go to this folder when they are wanted.
-    pub(crate) fn new(folder: &Path) -> Recordings {
-        Recordings::of(folder, "")
+    /// Recordings that go to this folder when something is wrong, or with `keeps_all` in any case.
+    pub(crate) fn new(folder: &Path, keeps_all: bool) -> Recordings {
+        Recordings { keeps_all, ..Recordings::of(folder, "") }
     }
 
     /// Recordings of a part of an episode; the names of their files end with `whose`.
     pub(crate) fn of(folder: &Path, whose: &str) -> Recordings {
         let (folder, whose) = (folder.to_owned(), whose.to_owned());
-        Recordings { folder, whose, kept: Mutex::default(), pool: ChunkPool::default() }
+        let (kept, written, pool) = (Mutex::default(), Mutex::default(), ChunkPool::default());
+        Recordings { folder, whose, kept, keeps_all: false, written, pool }
     }
 
     /// The budget of an episode that is about to begin: its memory is that of episodes whose recordings are gone.
     pub(crate) fn budget(&self, bytes_max: u64) -> Budget {
         Budget::drawing_on(bytes_max, &self.pool)
+    }
+
+    /// Whether the latest ones are wanted also where nothing was wrong.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.keeps_all
+    }
+
+    /// The processes of an episode have written these, and nothing was wrong; those of the oldest one go.
+    pub(crate) fn wrote(&self, paths: Vec<PathBuf>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.push_back(paths);
+        if written.len() > KEPT {
+            // One that is gone already is no loss.
+            written.pop_front().into_iter().flatten().for_each(|path| drop(fs::remove_file(path)));
+        }
     }
 
     /// Where they go.
@@ -146,7 +171,8 @@ impl Recordings {
         let folder = self.folder.display();
         fs::create_dir_all(&self.folder)
             .map_err(|error| format!("cannot make the folder {folder}: {error}"))?;
-        let mut paths = Vec::new();
+        let mut paths: Vec<PathBuf> = Vec::new();
+        paths.extend(self.written.lock().unwrap_or_else(PoisonError::into_inner).drain(..).flatten());
         for (episode, recording) in kept {
             let Plan { workload, seed, .. } = recording.plan;
             let stem = format!("{workload}-episode-{episode}-{}{}", Seed(seed), self.whose);

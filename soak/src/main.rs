@@ -78,13 +78,17 @@ impl Failure {
         }
     }
 
-    /// The same, with the files that hold what was recorded.
-    pub(crate) fn recorded(self, written: &Result<Vec<PathBuf>, String>) -> Failure {
+    /// The same, with the files that hold what was recorded; whether they are those of the processes of one episode.
+    pub(crate) fn recorded(self, written: &Result<Vec<PathBuf>, String>, together: bool) -> Failure {
         let place = |text: String| match written {
             Ok(paths) => {
                 let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-                let latest = paths.last().cloned().unwrap_or_default();
-                format!("{text}\n  recorded in {}\n  replay: sim replay {latest}", paths.join(", "))
+                // Of several episodes the latest is that of the failure.
+                let replayed = match together {
+                    true => paths.join(" "),
+                    false => paths.last().cloned().unwrap_or_default(),
+                };
+                format!("{text}\n  recorded in {}\n  replay: sim replay {replayed}", paths.join(", "))
             }
             Err(error) => format!("{text}\n  not recorded: {error}"),
         };

@@ -167,8 +167,9 @@ impl Run {
         let resumed = past.is_some();
         let folder = directory.as_ref().map_or_else(|| PathBuf::from(RECORDINGS), Directory::failures);
         let episodes = options.workloads.len() as u64 * u64::from(options.lanes);
-        let recordings = (!output.no_recording)
-            .then(|| (Arc::new(Recordings::new(&folder)), RECORDED_BYTES_MAX / episodes));
+        let recordings = (!output.no_recording).then(|| {
+            (Arc::new(Recordings::new(&folder, output.keep_recordings)), RECORDED_BYTES_MAX / episodes)
+        });
         let mut run = Run {
             clock_shift_ns,
             directory,
@@ -524,7 +525,7 @@ impl Run {
         match self.output.plant {
             Some(Plant::LeakDescriptors) => std::mem::forget(std::fs::File::open("/dev/null")),
             Some(Plant::LeakMemory) => std::mem::forget(vec![1u8; 512 * 1024]),
-            Some(Plant::Stall | Plant::Crash) | None => {}
+            Some(Plant::Stall | Plant::Crash | Plant::ForgetCuts) | None => {}
         }
     }
 
@@ -555,7 +556,8 @@ impl Run {
         {
             // Each episode kept its recording when it was cut.
             let written = recordings.write();
-            self.failures = self.failures.drain(..).map(|failure| failure.recorded(&written)).collect();
+            self.failures =
+                self.failures.drain(..).map(|failure| failure.recorded(&written, false)).collect();
         }
         self.keep_recordings();
         self.end_interval(true);

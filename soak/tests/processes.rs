@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use sim::recording::{Options, Recording, replay};
 
 /// A word in the environment of a run and of all its processes, by which they are found wherever they are.
 const MARK: &str = "SOAK_TEST_MARK";
@@ -18,12 +19,19 @@ struct Run {
 }
 
 impl Run {
-    fn new(mark: &str, arguments: &[&str]) -> Run {
+    /// A run with these options, which stand between spaces.
+    fn new(mark: &str, options: &str) -> Run {
         let mark = format!("{mark}-{}", std::process::id());
         let mut command = Command::new(env!("CARGO_BIN_EXE_soak"));
-        command.arg("run").args(arguments).env(MARK, &mark);
+        command.arg("run").args(options.split_whitespace()).env(MARK, &mark);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Run { mark, command }
+    }
+
+    /// Writes its records there.
+    fn into(mut self, out: &Path) -> Run {
+        self.command.arg("--out").arg(out);
+        self
     }
 
     fn finish(mut self) -> (Option<i32>, String, String) {
@@ -60,6 +68,10 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
+fn seconds(interval: &Value) -> f64 {
+    interval["elapsed_s"].as_f64().unwrap()
+}
+
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -82,21 +94,9 @@ fn listeners_of_one_port() -> usize {
 fn services_in_processes_of_their_own_share_a_port_and_all_that_they_leave_is_judged_together() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let arguments = [
-        "--workload",
-        "echo,wake,timers,cluster",
-        "--processes",
-        "3",
-        "--seconds",
-        "4",
-        "--interval",
-        "1",
-        "--connections",
-        "24",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let mut run = Run::new("share", &arguments);
+    let options = "--workload echo,wake,timers,cluster --processes 3 --seconds 4 \
+            --interval 1 --connections 24";
+    let mut run = Run::new("share", options).into(&out);
     let mut child = run.command.spawn().unwrap();
     run.until(&mut child, |_| listeners_of_one_port() >= 3);
     let output = child.wait_with_output().unwrap();
@@ -127,53 +127,89 @@ fn services_in_processes_of_their_own_share_a_port_and_all_that_they_leave_is_ju
 fn clients_that_are_stopped_and_killed_are_excused_and_others_take_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let arguments = [
-        "--workload",
-        "echo,cluster",
-        "--processes",
-        "2",
-        "--chaos",
-        "cruel",
-        "--chaos-only",
-        "stop,kill",
-        "--seed",
-        "3",
-        "--seconds",
-        "8",
-        "--connections",
-        "20",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let (code, stdout, stderr) = Run::new("kill", &arguments).finish();
+    let options = "--workload echo,cluster --processes 2 --chaos cruel --chaos-only stop,kill --seed 3 \
+        --seconds 600 --connections 20";
+    let mut run = Run::new("kill", options).into(&out);
+    let mut child = run.command.spawn().unwrap();
+    let has_struck = |kind: &str| {
+        let events = lines(&out.join("events.jsonl"));
+        events.iter().any(|event| event["kind"] == kind && event["touched"].as_u64() > Some(0))
+    };
+    // Then for some time more: a second life has to come to something, too.
+    run.until(&mut child, |_| has_struck("stop") && has_struck("kill"));
+    let killed_at_s = lines(&out.join("intervals.jsonl")).last().map_or(0.0, seconds);
+    run.until(&mut child, |_| {
+        lines(&out.join("intervals.jsonl")).last().map_or(0.0, seconds) > killed_at_s + 3.0
+    });
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{stdout}{stderr}");
+    assert_eq!(run.processes(), [0; 0], "a process is left behind");
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["failures"], Value::Array(Vec::new()), "{summary}");
+    assert_eq!(summary["chaos_without_effect"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn recordings_of_all_processes_of_an_episode_replay_together_under_chaos() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let options = "--workload echo --processes 2 --chaos cruel --chaos-only delay,split,reset,interrupt,kill \
+        --seconds 6 --episode-seconds 2 --connections 20 --seed 5 --keep-recordings";
+    let (code, stdout, stderr) = Run::new("keep", options).into(&out).finish();
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    let chaos = &json(&out.join("summary.json"))["chaos"];
-    for kind in ["stop", "kill"] {
-        assert!(chaos[kind]["touched"].as_u64() > Some(0), "{kind}: {chaos}");
+    let mut episodes: BTreeMap<String, Vec<Recording>> = BTreeMap::new();
+    for file in fs::read_dir(out.join("failures")).unwrap().flatten() {
+        let name = file.file_name().into_string().unwrap();
+        let episode = name.split("-0x").next().unwrap().to_owned();
+        let recording = Recording::from_bytes(&fs::read(file.path()).unwrap()).unwrap();
+        episodes.entry(episode).or_default().push(recording);
     }
-    let events = lines(&out.join("events.jsonl"));
-    assert!(events.iter().any(|event| event["kind"] == "kill"), "{events:?}");
+    assert!((1..=2).contains(&episodes.len()), "those of the last two are kept: {:?}", episodes.keys());
+    for (episode, recordings) in episodes {
+        let joined = Recording::join(recordings.clone()).unwrap();
+        let played = replay(&joined, Options::default()).unwrap();
+        assert_eq!(played.difference(), None, "{episode}");
+        assert_eq!(played.failure, None, "{episode}");
+        assert!(joined.verdict.unwrap().agrees_with(None));
+        assert!(Recording::join(vec![recordings[0].clone(), recordings[0].clone()]).is_err());
+    }
+}
+
+#[test]
+fn what_only_all_processes_together_show_is_found_again_in_their_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let options = "--workload echo --processes 2 --chaos cruel --chaos-only reset --plant forget-cuts \
+        --seconds 600 --episode-seconds 2 --connections 20 --seed 5";
+    let (code, stdout, stderr) = Run::new("joined", options).into(&out).finish();
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    assert!(stderr.contains("nothing excuses it"), "{stderr}");
+    let files = stderr.lines().find_map(|line| line.trim().strip_prefix("replay: sim replay ")).unwrap();
+    let recordings: Vec<Recording> = files
+        .split_whitespace()
+        .map(|file| Recording::from_bytes(&fs::read(file).unwrap()).unwrap())
+        .collect();
+    assert!(recordings.len() >= 3, "those of two processes of services and of clients: {files}");
+    for recording in &recordings {
+        let verdict = recording.verdict.as_ref().unwrap();
+        assert!(verdict.failure.is_none() && verdict.joined.is_some(), "none of them sees it alone");
+        assert_eq!(replay(recording, Options::default()).unwrap().failure, None);
+    }
+    let joined = Recording::join(recordings).unwrap();
+    let played = replay(&joined, Options::default()).unwrap();
+    assert!(played.is_faithful());
+    assert!(joined.verdict.unwrap().agrees_with(played.failure.as_ref()), "{:?}", played.failure);
+    assert_eq!(played.failure.unwrap().invariant, "byte-stream");
 }
 
 #[test]
 fn a_process_that_crashes_is_a_failure_with_its_last_words_and_the_others_leave_their_recordings() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let arguments = [
-        "--workload",
-        "echo",
-        "--processes",
-        "2",
-        "--plant",
-        "crash",
-        "--seconds",
-        "60",
-        "--connections",
-        "10",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let (code, stdout, stderr) = Run::new("crash", &arguments).finish();
+    let options = "--workload echo --processes 2 --plant crash --seconds 60 --connections 10";
+    let (code, stdout, stderr) = Run::new("crash", options).into(&out).finish();
     assert_eq!(code, Some(1), "{stdout}{stderr}");
     for says in ["client process 0 ended by signal 6", "a crash that a test asked for", "replay: sim replay"]
     {
@@ -191,21 +227,9 @@ fn a_process_that_crashes_is_a_failure_with_its_last_words_and_the_others_leave_
 fn a_producer_that_stops_in_another_process_is_a_stall_with_all_that_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let arguments = [
-        "--workload",
-        "wake",
-        "--processes",
-        "2",
-        "--plant",
-        "stall",
-        "--stall-seconds",
-        "1",
-        "--seconds",
-        "60",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let (code, stdout, stderr) = Run::new("stall", &arguments).finish();
+    let options = "--workload wake --processes 2 --plant stall --stall-seconds 1 \
+            --seconds 60";
+    let (code, stdout, stderr) = Run::new("stall", options).into(&out).finish();
     assert_eq!(code, Some(3), "{stdout}{stderr}");
     for known in ["nothing has happened for 1 s", "in service process", "last calls:", "lost-wakeup"] {
         assert!(stderr.contains(known), "{known} is not in\n{stderr}");
@@ -217,24 +241,10 @@ fn an_interrupt_ends_every_process_with_a_summary_and_a_kill_without() {
     for (signal, code) in [("-INT", Some(130)), ("-KILL", None)] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        let arguments = [
-            "--workload",
-            "echo",
-            "--processes",
-            "2",
-            // Processes that are stopped hear nothing of a pipe that closes.
-            "--chaos",
-            "cruel",
-            "--chaos-only",
-            "stop",
-            "--seconds",
-            "60",
-            "--connections",
-            "10",
-            "--out",
-            out.to_str().unwrap(),
-        ];
-        let mut run = Run::new(&format!("end{signal}"), &arguments);
+        // Processes that are stopped hear nothing of a pipe that closes.
+        let options = "--workload echo --processes 2 --chaos cruel --chaos-only stop \
+            --seconds 60 --connections 10";
+        let mut run = Run::new(&format!("end{signal}"), options).into(&out);
         let mut child = run.command.spawn().unwrap();
         run.until(&mut child, |run| run.processes().len() >= 4 && out.join("events.jsonl").exists());
         Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
@@ -253,17 +263,16 @@ fn an_interrupt_ends_every_process_with_a_summary_and_a_kill_without() {
 
 #[test]
 fn what_processes_cannot_do_is_refused_in_words() {
-    let cases: [(&[&str], &str); 4] = [
-        (&["--processes", "0"], "--processes"),
-        (&["--processes", "65"], "--processes"),
-        (&["--processes", "2", "--plans", "drawn"], "--processes is of sustained loads"),
-        (&["--chaos", "calm", "--chaos-only", "kill"], "--processes 2 gives them processes of their own"),
+    let cases = [
+        ("--processes 0", "--processes"),
+        ("--processes 65", "--processes"),
+        ("--processes 2 --plans drawn", "--processes is of sustained loads"),
+        ("--chaos calm --chaos-only kill", "--processes 2 gives them processes of their own"),
     ];
-    for (arguments, says) in cases {
-        let arguments: Vec<&str> = ["--workload", "echo"].iter().chain(arguments).copied().collect();
-        let (code, stdout, stderr) = Run::new("refuse", &arguments).finish();
-        assert_eq!(code, Some(2), "{arguments:?}: {stdout}{stderr}");
-        assert!(stderr.contains(says) && stdout.is_empty(), "{arguments:?}: {stdout}{stderr}");
+    for (options, says) in cases {
+        let (code, stdout, stderr) = Run::new("refuse", &format!("--workload echo {options}")).finish();
+        assert_eq!(code, Some(2), "{options}: {stdout}{stderr}");
+        assert!(stderr.contains(says) && stdout.is_empty(), "{options}: {stdout}{stderr}");
     }
     let by_hand = Command::new(env!("CARGO_BIN_EXE_soak"))
         .arg("episode-process")
@@ -307,25 +316,11 @@ fn ports_run_out_memory_is_short_and_links_are_slow_in_namespaces_and_groups_of_
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let only = kinds.join(",");
-    let arguments = [
-        "--workload",
-        "echo,cluster",
-        "--processes",
-        "2",
-        "--chaos",
-        "cruel",
-        "--chaos-only",
-        &only,
-        "--seed",
-        "3",
-        "--seconds",
-        "6",
-        "--connections",
-        "40",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let mut run = Run::new("grounds", &arguments);
+    let options = format!(
+        "--workload echo,cluster --processes 2 --chaos cruel --chaos-only {only} \
+            --seed 3 --seconds 6 --connections 40"
+    );
+    let mut run = Run::new("grounds", &options).into(&out);
     let child = run.command.spawn().unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
@@ -347,23 +342,11 @@ fn a_run_that_is_killed_leaves_no_namespace_and_no_group_behind() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let only = kinds.join(",");
-    let arguments = [
-        "--workload",
-        "echo",
-        "--processes",
-        "2",
-        "--chaos",
-        "cruel",
-        "--chaos-only",
-        &only,
-        "--seconds",
-        "60",
-        "--connections",
-        "10",
-        "--out",
-        out.to_str().unwrap(),
-    ];
-    let mut run = Run::new("gone", &arguments);
+    let options = format!(
+        "--workload echo --processes 2 --chaos cruel --chaos-only {only} \
+            --seconds 60 --connections 10"
+    );
+    let mut run = Run::new("gone", &options).into(&out);
     let mut child = run.command.spawn().unwrap();
     run.until(&mut child, |_| out.join("events.jsonl").exists());
     if kinds.contains(&"memory") {
@@ -386,18 +369,18 @@ fn what_the_machine_does_not_allow_is_refused_with_the_reason() {
         assert!(stderr.contains("cannot be had here: "), "{stderr}");
         stderr
     };
-    let asked = ["--workload", "echo", "--processes", "2", "--chaos", "calm", "--chaos-only"];
+    let asked = "--workload echo --processes 2 --chaos calm --chaos-only";
     // No tools, or no right to a namespace.
-    let mut without_tools = Run::new("tools", &[&asked[..], &["link"]].concat()).command;
+    let mut without_tools = Run::new("tools", &format!("{asked} link")).command;
     without_tools.env("PATH", "/nowhere");
     let said = refused(without_tools);
     assert!(said.contains("ip link set lo up") || said.contains("cannot be made"), "{said}");
     if let Some(reason) = left_out("netem") {
-        let said = refused(Run::new("netem", &[&asked[..], &["netem"]].concat()).command);
+        let said = refused(Run::new("netem", &format!("{asked} netem")).command);
         assert!(said.contains(reason.split(" (").next().unwrap()), "{said}");
     }
     for kind in ["ports", "memory", "link", "netem", "stop"] {
-        let alone = ["--workload", "echo", "--chaos", "calm", "--chaos-only", kind];
+        let alone = format!("--workload echo --chaos calm --chaos-only {kind}");
         assert!(refused(Run::new("alone", &alone).command).contains("--processes 2"), "{kind}");
     }
     let elsewhere = Command::new(env!("CARGO_BIN_EXE_soak"))

@@ -239,9 +239,7 @@ pub fn record(wanted: &Wanted) -> Recorded {
 /// As [`record`].
 pub fn record_plan<W>(wanted: &Wanted, plan: W) -> Recorded
 where
-    W: Accounts + Send + Sync + 'static,
-    W::Service: Send + Debug + 'static,
-    W::Client: Send + Debug + 'static,
+    W: Accounts,
 {
     Real { wanted }.with(plan)
 }
@@ -370,9 +368,7 @@ impl PlanUse for Real<'_> {
 
     fn with<W>(self, plan: W) -> Recorded
     where
-        W: Accounts + Send + Sync + 'static,
-        W::Service: Send + Debug + 'static,
-        W::Client: Send + Debug + 'static,
+        W: Accounts,
     {
         let Real { wanted } = self;
         let mut sys = System::new();
@@ -429,7 +425,7 @@ impl PlanUse for Real<'_> {
                 (services.iter().collect(), clients.iter().collect());
             failure = plan.judge(&services, &clients, lost).err().map(of);
         }
-        recording.verdict = Some(Verdict { late: !finished, failure });
+        recording.verdict = Some(Verdict { late: !finished, failure, joined: None });
         sys.close(reserved).expect("it was open");
         Recorded { recording, parties }
     }

@@ -39,6 +39,23 @@ pub(super) fn read(name: &str) -> Result<Option<Recording>, Trouble> {
     Ok(Some(recording))
 }
 
+/// Reads the file of this name, if it is a recording, and those of the other processes of its episode.
+pub(super) fn read_all(name: &str, others: &[String]) -> Result<Option<Recording>, Trouble> {
+    let first = read(name)?;
+    let Some(other) = others.first() else { return Ok(first) };
+    let no_recording = |name: &str| {
+        Trouble::Usage(format!(
+            "{name} is no recording; several files are replayed only as the recordings of one episode"
+        ))
+    };
+    let mut all = vec![first.ok_or_else(|| no_recording(name))?];
+    for other in others {
+        all.push(read(other)?.ok_or_else(|| no_recording(other))?);
+    }
+    let joined = Recording::join(all);
+    joined.map(Some).map_err(|error| Trouble::Usage(format!("{name} and {other}: {error}")))
+}
+
 /// What `sim replay` was asked beside the recording.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Wanted {
@@ -116,6 +133,10 @@ fn verdict(
             "reproduced: the same {entries} entries of {} loops, the same end",
             played.loops.len()
         )?;
+        if let Some(joined) = &recorded.joined {
+            writeln!(out, "what was wrong shows only together with the other processes: {joined}")?;
+            writeln!(out, "replay the recordings of all of them at once: sim replay FILE FILE ...")?;
+        }
         return Ok(code);
     }
     let then = recorded.failure.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);

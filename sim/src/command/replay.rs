@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// A seed, or a file, see below
     #[arg(value_name = "SEED|FILE")]
     what: String,
+    /// Recordings of the other processes of the same episode
+    #[arg(value_name = "RECORDING")]
+    others: Vec<String>,
     /// Stops after so many calls; of a recording, after so many entries of each loop
     #[arg(long, value_name = "STEP")]
     until: Option<u64>,
@@ -33,7 +36,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn replay(arguments: &Arguments) -> Result<u8, Trouble> {
-    if let Some(played) = recording::read(&arguments.what)? {
+    if let Some(played) = recording::read_all(&arguments.what, &arguments.others)? {
         arguments.fixed.refuse_for_recording(&arguments.what)?;
         let Arguments { until, trace, quiet, .. } = *arguments;
         return recording::play(&arguments.what, &played, recording::Wanted { until, trace, quiet });

@@ -1,7 +1,6 @@
 //! One imported run: the loop turned as its driver turned it, puppets around it, and the end.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use crate::runner::single::Single;
 use crate::runner::{Failure, Outcome, RunOptions, panics};
 use crate::schedule::Step;
 use crate::weather::{Latency, Swarm};
-use crate::workload::{Breach, Party, Workload};
+use crate::workload::{Accounts, Breach, Party};
 use crate::world::{SharedWorld, WorldOptions};
 
 /// What a buffer holds: more than any peer leaves unread.
@@ -53,9 +52,7 @@ impl PlanUse for Ensemble<'_> {
 
     fn with<W>(self, plan: W) -> Outcome
     where
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + fmt::Debug + 'static,
-        W::Client: Send + fmt::Debug + 'static,
+        W: Accounts,
     {
         let Ensemble { scenario, options, decisions } = self;
         let Scenario { role, index, ref addresses, nobody, ref config, .. } = **scenario;
@@ -235,12 +232,7 @@ impl<P: Party> Drive<'_, P> {
 
     fn finish(self, caught: Result<Result<(), Breach>, String>) -> Outcome {
         let world = &self.world;
-        let breach = match caught {
-            Ok(Ok(())) => None,
-            Ok(Err(breach)) => Some(breach),
-            Err(message) => Some(Breach::new("panic", message)),
-        };
-        let failure = breach.map(|Breach { invariant, details }| {
+        let failure = Breach::caught(caught).map(|Breach { invariant, details }| {
             let oracle = Oracle::from_name(invariant).unwrap_or(Oracle::Panic);
             world.note(|| format!("FAILED {oracle}: {details}"));
             Failure { oracle, at: world.now(), step: world.steps(), details }

@@ -147,7 +147,7 @@ impl ImportGuide {
         loop {
             match self.log.next(&mut at)? {
                 Entry::Call(call) => return Some((call, at)),
-                Entry::Message(_) | Entry::Stop { .. } => {}
+                Entry::Message(_) | Entry::Stop { .. } | Entry::Excuse { .. } => {}
                 Entry::End(_) => return None,
             }
         }

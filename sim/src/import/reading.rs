@@ -105,7 +105,7 @@ impl Reading {
                     let at_ns = timing.before(reader.calls.saturating_sub(1));
                     reader.reading.errands.push(Act { at_ns, deed: Deed::Stop, amount: within_ns });
                 }
-                Entry::End(_) => {}
+                Entry::Excuse { .. } | Entry::End(_) => {}
             }
         }
         for source in std::mem::take(&mut reader.sources).into_values() {

@@ -14,7 +14,7 @@ use crate::frame::{line, lines, named};
 use crate::kernel::Kernel;
 use crate::member::Role;
 use crate::recording::{LoopLog, Plan, PlanUse, Recording};
-use crate::workload::{Numbered, Workload, WorkloadKind};
+use crate::workload::{Accounts, Numbered, WorkloadKind};
 
 /// Messages of one producer that follow each other.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -71,9 +71,7 @@ impl PlanUse for HasParty {
 
     fn with<W>(self, plan: W) -> bool
     where
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + fmt::Debug + 'static,
-        W::Client: Send + fmt::Debug + 'static,
+        W: Accounts,
     {
         let most = if self.role == Role::Service { plan.services() } else { plan.clients() };
         self.index < most && self.addresses == plan.services()

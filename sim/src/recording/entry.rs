@@ -33,7 +33,7 @@ pub struct Call<'a> {
     pub outcome: Outcome,
     /// What came with it: bytes received, events, an address.
     pub given: &'a [u8],
-    /// What was received, where it is not in `given` because a workload generates it.
+    /// What was received after `given`, where that need not be held because a workload generates it.
     pub stretch: Option<Stretch>,
 }
 
@@ -78,8 +78,24 @@ pub enum Entry<'a> {
         /// How long open connections may take to finish, in nanoseconds.
         within_ns: u64,
     },
+    /// Whoever watches the episode said this of a connection, when the loop's audit asked.
+    Excuse {
+        /// The descriptor of the connection.
+        fd: i32,
+        /// What was said.
+        excuse: Excuse,
+    },
     /// It ended. Nothing follows.
     End(End),
+}
+
+/// What a connection is excused for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Excuse {
+    /// The chaos schedule cut it: its stream may break.
+    Cut,
+    /// The process at its other end was killed: its stream may end in order, and anywhere.
+    EndsShort,
 }
 
 const KIND_MESSAGE: u8 = 0x60;
@@ -87,6 +103,10 @@ const KIND_STOP: u8 = 0x61;
 const KIND_END: u8 = 0x62;
 /// A receive of what a workload generates.
 const KIND_STRETCH: u8 = 0x63;
+const KIND_CUT: u8 = 0x64;
+const KIND_ENDS_SHORT: u8 = 0x65;
+/// A receive of other bytes, and then of what a workload generates.
+const KIND_HEAD_AND_STRETCH: u8 = 0x66;
 /// Set in the kind of a call that failed.
 const FAILED: u8 = 0x80;
 
@@ -145,6 +165,14 @@ fn take_errno(bytes: &mut &[u8]) -> Option<Errno> {
     }
 }
 
+fn put_fd(bytes: &mut Vec<u8>, fd: i32) {
+    varint::put(bytes, varint::zigzag(i64::from(fd)));
+}
+
+fn take_fd(bytes: &mut &[u8]) -> Option<i32> {
+    i32::try_from(varint::unzigzag(varint::take(bytes)?)).ok()
+}
+
 fn put_slice(bytes: &mut Vec<u8>, slice: &[u8]) {
     varint::put(bytes, slice.len() as u64);
     bytes.extend_from_slice(slice);
@@ -173,16 +201,19 @@ impl Call<'_> {
     pub(super) fn put(&self, bytes: &mut Vec<u8>, clock_ns: &mut u64) {
         let Call { kind, fd, arguments, asked, outcome, given, stretch } = *self;
         if let Some(stretch) = stretch {
-            bytes.push(KIND_STRETCH);
-            varint::put(bytes, varint::zigzag(i64::from(fd)));
+            bytes.push(if given.is_empty() { KIND_STRETCH } else { KIND_HEAD_AND_STRETCH });
+            put_fd(bytes, fd);
             varint::put(bytes, arguments[0]);
+            if !given.is_empty() {
+                put_slice(bytes, given);
+            }
             return stretch.put(bytes);
         }
         let Some(shape) = shape(kind) else { unreachable!("a loop never calls {}", kind.name()) };
         let failed = if matches!(outcome, Outcome::Error(_)) { FAILED } else { 0 };
         bytes.push(kind.number() | failed);
         if shape.fd {
-            varint::put(bytes, varint::zigzag(i64::from(fd)));
+            put_fd(bytes, fd);
         }
         arguments[..shape.arguments].iter().for_each(|&word| varint::put(bytes, word));
         if shape.asked {
@@ -210,7 +241,7 @@ impl Call<'_> {
         let kind = CallKind::from_number(kind & !FAILED)?;
         let shape = shape(kind)?;
         let fd = match shape.fd {
-            true => i32::try_from(varint::unzigzag(varint::take(bytes)?)).ok()?,
+            true => take_fd(bytes)?,
             false => -1,
         };
         let mut arguments = [0; 2];
@@ -235,12 +266,14 @@ impl Call<'_> {
         call.makes_sense().then_some(call)
     }
 
-    fn take_stretch<'a>(bytes: &mut &'a [u8]) -> Option<Call<'a>> {
-        let fd = i32::try_from(varint::unzigzag(varint::take(bytes)?)).ok()?;
+    fn take_stretch<'a>(bytes: &mut &'a [u8], has_head: bool) -> Option<Call<'a>> {
+        let fd = take_fd(bytes)?;
         let arguments = [varint::take(bytes)?, 0];
+        let given = if has_head { take_slice(bytes)? } else { &[] };
         let stretch = Stretch::take(bytes)?;
-        let (kind, outcome) = (CallKind::Recv, Outcome::Value(stretch.length));
-        let call = Call { kind, fd, arguments, asked: &[], outcome, given: &[], stretch: Some(stretch) };
+        let outcome = Outcome::Value(stretch.length.checked_add(given.len() as u64)?);
+        let (kind, stretch) = (CallKind::Recv, Some(stretch));
+        let call = Call { kind, fd, arguments, asked: &[], outcome, given, stretch };
         call.makes_sense().then_some(call)
     }
 
@@ -249,8 +282,10 @@ impl Call<'_> {
         let Some(Stretch { begin: Position { content, offset }, length }) = self.stretch else {
             return Cow::Borrowed(self.given);
         };
-        let mut bytes = vec![0; length as usize];
-        content.fill(offset, &mut bytes);
+        let head = self.given.len();
+        let mut bytes = vec![0; head + length as usize];
+        bytes[..head].copy_from_slice(self.given);
+        content.fill(offset, &mut bytes[head..]);
         Cow::Owned(bytes)
     }
 
@@ -322,6 +357,13 @@ impl Entry<'_> {
                 bytes.push(KIND_STOP);
                 varint::put(bytes, *within_ns);
             }
+            Entry::Excuse { fd, excuse } => {
+                bytes.push(match excuse {
+                    Excuse::Cut => KIND_CUT,
+                    Excuse::EndsShort => KIND_ENDS_SHORT,
+                });
+                put_fd(bytes, *fd);
+            }
             Entry::End(end) => {
                 bytes.push(KIND_END);
                 match end {
@@ -355,7 +397,10 @@ impl Entry<'_> {
                 2 => End::Panic { message: take_text(bytes)? },
                 _ => return None,
             }),
-            KIND_STRETCH => Entry::Call(Call::take_stretch(bytes)?),
+            KIND_CUT => Entry::Excuse { fd: take_fd(bytes)?, excuse: Excuse::Cut },
+            KIND_ENDS_SHORT => Entry::Excuse { fd: take_fd(bytes)?, excuse: Excuse::EndsShort },
+            KIND_STRETCH => Entry::Call(Call::take_stretch(bytes, false)?),
+            KIND_HEAD_AND_STRETCH => Entry::Call(Call::take_stretch(bytes, true)?),
             kind => Entry::Call(Call::take(kind, bytes, clock_ns)?),
         })
     }
@@ -369,6 +414,10 @@ impl fmt::Display for Entry<'_> {
                 write!(f, "message {number} of producer {producer} delivered")
             }
             Entry::Stop { within_ns } => write!(f, "told to stop within {within_ns} ns"),
+            Entry::Excuse { fd, excuse: Excuse::Cut } => write!(f, "fd{fd} was cut by the chaos schedule"),
+            Entry::Excuse { fd, excuse: Excuse::EndsShort } => {
+                write!(f, "the process at the other end of fd{fd} was killed")
+            }
             Entry::End(end) => write!(f, "the end: {end}"),
         }
     }

@@ -149,6 +149,10 @@ fn loop_header(log: &LoopLog) -> String {
 fn ending(verdict: &Verdict) -> String {
     let mut text = String::new();
     line(&mut text, "late", if verdict.late { "yes" } else { "no" });
+    if let Some(Failure { invariant, details, .. }) = &verdict.joined {
+        line(&mut text, "joined-invariant", invariant);
+        line(&mut text, "joined-details", details);
+    }
     if let Some(Failure { invariant, details, culprit }) = &verdict.failure {
         line(&mut text, "invariant", invariant);
         line(&mut text, "details", details);
@@ -221,12 +225,16 @@ fn loop_of(payload: &[u8]) -> Result<LoopLog, String> {
 
 fn verdict_of(payload: &[u8]) -> Result<Verdict, String> {
     let lines: BTreeMap<&str, String> = lines(payload)?;
-    let failure = lines.get("invariant").map(|invariant| Failure {
-        invariant: invariant.clone(),
-        details: lines.get("details").cloned().unwrap_or_default(),
-        culprit: lines.get("loop").cloned(),
-    });
-    Ok(Verdict { late: named(&lines, "late", yes_or_no)?, failure })
+    let text = |name| lines.get(name).cloned();
+    let failure = |invariant, details, culprit| {
+        let details = text(details).unwrap_or_default();
+        Some(Failure { invariant: text(invariant)?, details, culprit: text(culprit) })
+    };
+    Ok(Verdict {
+        late: named(&lines, "late", yes_or_no)?,
+        failure: failure("invariant", "details", "loop"),
+        joined: failure("joined-invariant", "joined-details", "joined-loop"),
+    })
 }
 
 /// A file of these frames, each a kind and a payload, with checksums that are right: for whoever tests what reads them.

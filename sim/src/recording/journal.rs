@@ -10,7 +10,7 @@ use reactor::sys::{Errno, Fd};
 use reactor::time::duration_ns;
 
 use super::chunk_pool::ChunkPool;
-use super::entry::{Call, End, Entry};
+use super::entry::{Call, End, Entry, Excuse};
 use super::stretch::{STRETCH_BYTES_MIN, Streams, Stretch};
 use crate::audit::Witness;
 use crate::trace::{CallKind, Outcome};
@@ -63,7 +63,7 @@ struct Growing {
     streams: Streams,
     /// The last receive, of which it is not known yet whether its bytes have to be held.
     open: Option<Receive>,
-    /// Its bytes.
+    /// Its bytes, if they were copied.
     received: Vec<u8>,
     budget: Budget,
     entries: u64,
@@ -78,8 +78,12 @@ struct Receive {
     fd: i32,
     /// What there was room for, in bytes.
     room: u64,
+    length: usize,
     /// The address that the bytes were written to: a party that is offered that memory is offered these bytes.
     address: usize,
+    /// Whether there is a copy. There is none while the party of the stream has taken and compared all that came before:
+    /// the loop then offers this receive to it before it makes another call, or to nobody.
+    is_copied: bool,
 }
 
 /// What a journal holds.
@@ -131,9 +135,13 @@ impl Journal {
             let outcome = result.map_or_else(Outcome::Error, |length| Outcome::Value(length as u64));
             return growing.call(&received(fd, room, outcome, given, None));
         }
-        growing.open = Some(Receive { fd, room, address: given.as_ptr() as usize });
-        growing.received.clear();
-        growing.received.extend_from_slice(given);
+        let is_copied = !growing.streams.is_followed(fd);
+        growing.open =
+            Some(Receive { fd, room, length: given.len(), address: given.as_ptr() as usize, is_copied });
+        if is_copied {
+            growing.received.clear();
+            growing.received.extend_from_slice(given);
+        }
     }
 
     /// A descriptor was made.
@@ -145,7 +153,8 @@ impl Journal {
     }
 
     /// Of the bytes `offered` to the party, the first `taken` were taken, and are the stream's up to `next`, where that is
-    /// known. Then the last receive's bytes need not be held.
+    /// known. Then the last receive's bytes need not be held. To be called also where the party panics: then with none taken,
+    /// and nothing known.
     #[inline]
     pub fn data(&self, offered: &[u8], taken: usize, next: Option<Position>) {
         self.growing().data(offered, taken, next);
@@ -154,6 +163,12 @@ impl Journal {
     /// A message was handed to the handler.
     pub fn message(&self, message: Numbered) {
         self.growing().add(0, |bytes, clock_ns| Entry::Message(message).put(bytes, clock_ns));
+    }
+
+    /// Whoever watches the episode has said this of a connection.
+    pub fn excuse(&self, fd: Fd, excuse: Excuse) {
+        let fd = fd.as_raw();
+        self.growing().add(0, |bytes, clock_ns| Entry::Excuse { fd, excuse }.put(bytes, clock_ns));
     }
 
     /// The loop is told to stop.
@@ -197,39 +212,55 @@ impl Growing {
 
     #[inline]
     fn data(&mut self, offered: &[u8], taken: usize, next: Option<Position>) {
-        let (Some(Receive { fd, room, address }), Some(next)) = (self.open, next) else { return };
-        let length = self.received.len();
+        let Some(Receive { fd, room, length, address, is_copied }) = self.open else { return };
         let Some(kept) = offered.len().checked_sub(length) else { return };
         // Behind bytes that the party had left before, or the memory itself.
-        let is_same = offered.as_ptr() as usize + kept == address || offered.ends_with(&self.received);
-        let begin = next.before(taken).map(|offered| offered.after(kept));
-        let Some(begin) = begin.filter(|_| is_same) else { return };
-        // What the party has not taken, it has not compared.
-        let compared = taken.saturating_sub(kept).min(length);
-        if begin.after(compared).is_of(&self.received[compared..]) {
-            self.open = None;
-            let stretch = self.streams.found(fd, begin, length);
-            self.call(&received(fd, room, Outcome::Value(stretch.length), &[], Some(stretch)));
+        let is_memory = offered.as_ptr() as usize + kept == address;
+        if !(is_memory || is_copied && offered.ends_with(&self.received)) {
+            return;
         }
+        self.open = None;
+        // What the party has not taken, it has not compared. Before the beginning of the stream is something else.
+        let (received, taken_here) = (&offered[kept..], taken.saturating_sub(kept).min(length));
+        let is_rest = |next: &Position| next.is_of(&offered[taken.min(offered.len())..]);
+        let Some(next) = next.filter(is_rest) else {
+            return self.hold(fd, room, received);
+        };
+        let head = taken_here.saturating_sub(usize::try_from(next.offset).unwrap_or(usize::MAX));
+        if length - head < STRETCH_BYTES_MIN {
+            return self.hold(fd, room, received);
+        }
+        let left_before = kept.saturating_sub(taken);
+        let begin =
+            next.before(taken_here - head).expect("no more than there is before it").after(left_before);
+        let stretch = self.streams.found(fd, begin, length - head, taken == offered.len());
+        self.take_down(fd, room, length, &received[..head], Some(stretch));
     }
 
     /// Takes down the last receive, if that is still to be done: no party has said what its bytes are.
     #[inline]
     fn settle(&mut self) {
-        if let Some(receive) = self.open.take() {
-            self.hold(receive);
+        let Some(Receive { fd, room, length, is_copied, .. }) = self.open.take() else { return };
+        if is_copied {
+            let bytes = std::mem::take(&mut self.received);
+            self.hold(fd, room, &bytes);
+            self.received = bytes;
+        } else {
+            // Nobody was offered them and nobody will be, so that it decides nothing what they were: the stream goes on.
+            let stretch = self.streams.assume(fd, length);
+            self.take_down(fd, room, length, &[], stretch);
         }
     }
 
-    fn hold(&mut self, Receive { fd, room, .. }: Receive) {
-        let bytes = std::mem::take(&mut self.received);
-        let outcome = Outcome::Value(bytes.len() as u64);
-        let call = match self.streams.find(fd, &bytes) {
-            None => received(fd, room, outcome, &bytes, None),
-            stretch => received(fd, room, outcome, &[], stretch),
-        };
-        self.call(&call);
-        self.received = bytes;
+    fn hold(&mut self, fd: i32, room: u64, bytes: &[u8]) {
+        let stretch = self.streams.find(fd, bytes);
+        let given = if stretch.is_some() { &[] } else { bytes };
+        self.take_down(fd, room, bytes.len(), given, stretch);
+    }
+
+    #[inline]
+    fn take_down(&mut self, fd: i32, room: u64, length: usize, given: &[u8], stretch: Option<Stretch>) {
+        self.call(&received(fd, room, Outcome::Value(length as u64), given, stretch));
     }
 
     #[inline]
@@ -315,7 +346,10 @@ mod tests {
     fn receives(journal: &Journal) -> Vec<Result<(u64, u64), Vec<u8>>> {
         let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
         let of = |entry: Entry<'_>| match entry {
-            Entry::Call(Call { kind: CallKind::Recv, stretch: Some(stretch), .. }) => {
+            Entry::Call(call @ Call { kind: CallKind::Recv, stretch: Some(stretch), .. }) => {
+                let Call { given, outcome, .. } = call;
+                assert_eq!(outcome, Outcome::Value(given.len() as u64 + stretch.length));
+                assert_eq!(call.received().len(), given.len() + stretch.length as usize);
                 Some(Ok((stretch.begin.offset, stretch.length)))
             }
             Entry::Call(Call { kind: CallKind::Recv, given, .. }) => Some(Err(given.to_vec())),
@@ -353,11 +387,94 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_stand_before_a_stream_are_held_and_the_stream_is_not() {
+        let journal = journal();
+        // The end of another stream, then the beginning of this one.
+        let received = [&[9; 300][..], &bytes(0, 1000)].concat();
+        journal.received(fd(), &received, Ok(1300));
+        journal.data(&received, 1300, next(1000));
+        // So short a part of it that it is held as well.
+        let short = [&[9; 300][..], &bytes(0, 40)].concat();
+        journal.received(fd(), &short, Ok(340));
+        journal.data(&short, 340, next(40));
+        let log = LoopLog::empty(Role::Client, 0, Readiness::Epoll, Vec::new()).with(journal.take());
+        let calls: Vec<(Vec<u8>, usize)> = log
+            .entries()
+            .filter_map(|entry| match entry {
+                Entry::Call(call) => Some((call.received().into_owned(), call.given.len())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(calls, [(received, 300), (short, 340)]);
+    }
+
+    #[test]
+    fn bytes_behind_others_that_the_party_leaves_are_compared_here() {
+        let journal = journal();
+        let first = bytes(0, 1000);
+        journal.received(fd(), &first, Ok(1000));
+        journal.data(&first, 400, next(400));
+        journal.received(fd(), &bytes(1000, 2000), Ok(1000));
+        journal.data(&bytes(400, 2000), 100, next(500));
+        assert_eq!(receives(&journal), [Ok((0, 1000)), Ok((1000, 1000))]);
+    }
+
+    #[test]
     fn bytes_of_another_receive_than_the_party_was_offered_are_held() {
         let (journal, received) = (journal(), vec![1; 500]);
         journal.received(fd(), &received, Ok(500));
         journal.data(&bytes(100, 600), 500, next(600));
         assert_eq!(receives(&journal), [Err(received)]);
+    }
+
+    #[test]
+    fn bytes_of_a_stream_that_a_party_follows_are_looked_at_where_the_party_has_them() {
+        let journal = journal();
+        let receive = |from, to, taken, next| {
+            let received = bytes(from, to);
+            journal.received(fd(), &received, Ok(received.len()));
+            journal.data(&received, taken, next);
+        };
+        receive(0, 1000, 1000, next(1000));
+        receive(1000, 2000, 1000, next(2000));
+        // What it left, it has not compared.
+        receive(2000, 3000, 300, next(2300));
+        let wrong = |from, to, at: usize| {
+            let mut bytes = bytes(from, to);
+            bytes[at] ^= 1;
+            bytes
+        };
+        let offered = [bytes(2300, 3000), wrong(3000, 4000, 999)].concat();
+        journal.received(fd(), &offered[700..], Ok(1000));
+        journal.data(&offered, 1000, next(3300));
+        // It knows of the wrong byte, or panics over it.
+        receive(4000, 5000, 1000, next(5000));
+        let at_5000 = wrong(5000, 6000, 10);
+        journal.received(fd(), &at_5000, Ok(1000));
+        journal.data(&at_5000, 1000, None);
+        let expected = [
+            Ok((0, 1000)),
+            Ok((1000, 1000)),
+            Ok((2000, 1000)),
+            Err(wrong(3000, 4000, 999)),
+            Ok((4000, 1000)),
+            Err(at_5000),
+        ];
+        assert_eq!(receives(&journal), expected);
+    }
+
+    #[test]
+    fn bytes_that_the_loop_drops_count_as_those_that_a_followed_stream_owes() {
+        let journal = journal();
+        let first = bytes(0, 1000);
+        journal.received(fd(), &first, Ok(1000));
+        journal.data(&first, 1000, next(1000));
+        journal.received(fd(), &[7; 500], Ok(500));
+        journal.stop(Duration::from_secs(1));
+        // After them nothing is followed any more.
+        journal.received(fd(), &[7; 500], Ok(500));
+        journal.stop(Duration::from_secs(1));
+        assert_eq!(receives(&journal), [Ok((0, 1000)), Ok((1000, 500)), Err(vec![7; 500])]);
     }
 
     #[test]

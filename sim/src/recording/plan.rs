@@ -1,7 +1,5 @@
 //! Which plan an episode had: enough to make its parties again.
 
-use std::fmt::Debug;
-
 use crate::decision::Decisions;
 use crate::workload::cluster::Cluster;
 use crate::workload::echo::Echo;
@@ -28,9 +26,7 @@ pub trait PlanUse {
     /// Does it.
     fn with<W>(self, plan: W) -> Self::Output
     where
-        W: Accounts + Send + Sync + 'static,
-        W::Service: Send + Debug + 'static,
-        W::Client: Send + Debug + 'static;
+        W: Accounts;
 }
 
 impl Plan {

@@ -17,7 +17,7 @@ use reactor::sys::{
 };
 use reactor::time::Instant;
 
-use super::entry::{self, Call, End, Entry};
+use super::entry::{self, Call, End, Entry, Excuse};
 use super::log::{Cursor, LoopLog};
 use super::stretch::Stretch;
 use super::words;
@@ -167,6 +167,18 @@ impl Playback {
             }
             _ => None,
         }
+    }
+
+    /// Whether this was said of a connection at this place: only then it stands there.
+    fn take_excuse(&self, fd: Fd, excuse: Excuse) -> bool {
+        let mut state = self.state.borrow_mut();
+        let mut at = state.at;
+        let said = Entry::Excuse { fd: fd.as_raw(), excuse };
+        let was_said = !state.dropping && at.entries() < state.until && self.log.next(&mut at) == Some(said);
+        if was_said {
+            state.at = at;
+        }
+        was_said
     }
 
     /// From here on the loop is only dropped.
@@ -345,8 +357,12 @@ impl Playback {
 }
 
 impl Witness for Playback {
-    fn excuses(&self, _: Fd) -> bool {
-        false
+    fn excuses(&self, fd: Fd) -> bool {
+        self.take_excuse(fd, Excuse::Cut)
+    }
+
+    fn ends_short(&self, fd: Fd) -> bool {
+        self.take_excuse(fd, Excuse::EndsShort)
     }
 
     fn unread_bytes(&self, _: Fd) -> u64 {
@@ -410,11 +426,10 @@ impl Syscalls for Playback {
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let call = self.call(CallKind::Recv, fd.as_raw(), [buffer.len() as u64, 0], |_| true);
-        match call.stretch {
-            Some(Stretch { begin: Position { content, offset }, length }) => {
-                content.fill(offset, &mut buffer[..length as usize]);
-            }
-            None => buffer[..call.given.len()].copy_from_slice(call.given),
+        let (head, rest) = buffer.split_at_mut(call.given.len());
+        head.copy_from_slice(call.given);
+        if let Some(Stretch { begin: Position { content, offset }, length }) = call.stretch {
+            content.fill(offset, &mut rest[..length as usize]);
         }
         Playback::result(&call, |length| length as usize)
     }

@@ -14,7 +14,7 @@ use crate::audit::Audited;
 use crate::guard::Inside;
 use crate::member::{Descriptors, Member, Role};
 use crate::runner::panics;
-use crate::workload::{Breach, Party, Workload};
+use crate::workload::{Accounts, Breach, Party};
 
 /// How the replay of a loop ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,9 +115,7 @@ impl PlanUse for Episode<'_> {
 
     fn with<W>(self, plan: W) -> Replay
     where
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + fmt::Debug + 'static,
-        W::Client: Send + fmt::Debug + 'static,
+        W: Accounts,
     {
         let Episode { recording, options: Options { until, parties } } = self;
         let Recording { config, nobody, loops, .. } = recording;
@@ -154,7 +152,9 @@ impl PlanUse for Episode<'_> {
             };
             replayed.push(LoopReplay { name: log.name(), ..one });
         }
-        let whole = services.len() == plan.services() && clients.len() == plan.clients();
+        // Each of several processes has all services.
+        let lives = services.len() / plan.services();
+        let whole = lives > 0 && services.len() == lives * plan.services() && clients.len() == plan.clients();
         let late = recording.verdict.as_ref().is_none_or(|verdict| verdict.late);
         let failure = first_breach(&replayed).or_else(|| {
             if late {
@@ -162,10 +162,13 @@ impl PlanUse for Episode<'_> {
             }
             let judged = whole && replayed.iter().all(|one| one.end == LoopEnd::AsRecorded(End::Stopped));
             let lost_at_accept = services.iter().any(|played| played.role_lost_at_accept);
-            let services: Vec<&W::Service> = services.iter().map(|played| played.audited.party()).collect();
-            let clients: Vec<&W::Client> = clients.iter().map(|played| played.audited.party()).collect();
-            let verdict = if judged { plan.judge(&services, &clients, lost_at_accept) } else { Ok(()) };
-            verdict.err().map(|breach| failure_of(&breach))
+            if !judged {
+                return None;
+            }
+            let services = services.iter().map(|played| W::service_ledger(played.audited.party()));
+            let clients = clients.iter().map(|played| W::client_ledger(played.audited.party()));
+            let (services, clients) = (services.collect::<Vec<_>>(), clients.collect::<Vec<_>>());
+            plan.judge_ledgers(&services, &clients, lost_at_accept).err().map(|breach| failure_of(&breach))
         });
         Replay { loops: replayed, failure }
     }

@@ -47,6 +47,8 @@ enum Hint {
     Begins,
     /// The next byte is expected to be this one.
     Next(Position),
+    /// Likewise, and a party has taken and compared all that came before.
+    Followed(Position),
     /// It carries something else.
     Lost,
 }
@@ -93,19 +95,34 @@ impl Streams {
         begin.map(|begin| Stretch { begin, length: received.len() as u64 })
     }
 
-    /// So many bytes were received, and are known to begin there.
-    pub fn found(&mut self, fd: i32, begin: Position, length: usize) -> Stretch {
+    /// So many bytes were received, and are known to begin there; whether a party has taken them all.
+    pub fn found(&mut self, fd: i32, begin: Position, length: usize, is_followed: bool) -> Stretch {
         if let Some(hint) = self.hint(fd) {
-            *hint = Hint::Next(begin.after(length));
+            let next = begin.after(length);
+            *hint = if is_followed { Hint::Followed(next) } else { Hint::Next(next) };
         }
         Stretch { begin, length: length as u64 }
+    }
+
+    /// Whether a party has taken and compared all that was received so far.
+    pub fn is_followed(&mut self, fd: i32) -> bool {
+        self.hint(fd).is_some_and(|hint| matches!(hint, Hint::Followed(_)))
+    }
+
+    /// So many bytes were received on a stream that was followed, and nobody can look at them any more: as if the stream went
+    /// on. `None` for a stream that was not.
+    pub fn assume(&mut self, fd: i32, length: usize) -> Option<Stretch> {
+        let hint = self.hint(fd)?;
+        let Hint::Followed(begin) = *hint else { return None };
+        *hint = Hint::Next(begin.after(length));
+        Some(Stretch { begin, length: length as u64 })
     }
 }
 
 fn expected(hint: Hint, received: &[u8]) -> Option<Position> {
     match hint {
         Hint::Begins => Content::at_start(0, received).map(|content| Position { content, offset: 0 }),
-        Hint::Next(position) => Some(position),
+        Hint::Next(position) | Hint::Followed(position) => Some(position),
         Hint::Lost => None,
     }
 }

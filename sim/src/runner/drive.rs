@@ -482,12 +482,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         caught: Result<Result<(), Breach>, String>,
     ) -> Outcome {
         let world = &self.world;
-        let breach = match caught {
-            Ok(Ok(())) => None,
-            Ok(Err(breach)) => Some(breach),
-            Err(message) => Some(Breach::new("panic", message)),
-        };
-        let failure = breach.map(|Breach { invariant, details }| {
+        let failure = Breach::caught(caught).map(|Breach { invariant, details }| {
             let oracle = Oracle::from_name(invariant).unwrap_or(Oracle::Panic);
             let (at, step) = match world.violation() {
                 Some(violation) if violation.invariant == invariant => (violation.at, violation.step),

@@ -3,6 +3,8 @@
 //!
 //! The verdict over parties is the verdict over their ledgers, so that both find the same wrong.
 
+use std::fmt::Debug;
+
 use super::{Breach, Tally, Workload};
 
 /// Can be written down in one process and read in another: always so where the feature `serde` is on.
@@ -21,7 +23,9 @@ impl<T> Carried for T {}
 ///
 /// Several services of one number may share an address, each in a process of its own; their ledgers stand one after the
 /// other, all services of the first process first.
-pub trait Accounts: Workload {
+pub trait Accounts:
+    Workload<Service: Send + Debug + 'static, Client: Send + Debug + 'static> + Send + Sync + 'static
+{
     /// What a service leaves.
     type ServiceLedger: Carried;
     /// What a loop of clients leaves.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::sys::Fd;
 use sim::audit::Witness;
-use sim::recording::Journal;
+use sim::recording::{Excuse, Journal};
 use sim::workload::Numbered;
 use sim::workload::content::Position;
 
@@ -83,13 +83,26 @@ pub(crate) struct CutWitness {
     pub(crate) journal: Option<Journal>,
 }
 
+impl CutWitness {
+    /// A recording has what was granted: whoever replays it has no proxy to ask.
+    fn say(&self, is_excused: bool, fd: Fd, excuse: Excuse) -> bool {
+        if let (true, Some(journal)) = (is_excused, &self.journal) {
+            journal.excuse(fd, excuse);
+        }
+        is_excused
+    }
+}
+
 impl Witness for CutWitness {
     fn excuses(&self, fd: Fd) -> bool {
-        self.origins.of(fd).is_some_and(|(from, begun_ns)| self.cuts.excuses(from, begun_ns))
+        let was_cut = self.origins.of(fd).is_some_and(|(from, begun_ns)| self.cuts.excuses(from, begun_ns));
+        self.say(was_cut, fd, Excuse::Cut)
     }
 
     fn ends_short(&self, fd: Fd) -> bool {
-        self.origins.of(fd).is_some_and(|(from, begun_ns)| self.killed.excuses_late(from, begun_ns))
+        let killed =
+            self.origins.of(fd).is_some_and(|(from, begun_ns)| self.killed.excuses_late(from, begun_ns));
+        self.say(killed, fd, Excuse::EndsShort)
     }
 
     fn unread_bytes(&self, _: Fd) -> u64 {

@@ -132,7 +132,7 @@ impl Lane<'_> {
             began_unix_s,
             took_ms: elapsed.ms(),
             command,
-            said: last_line(&log_path),
+            said: telling_line(part.kind, &log_path),
             log: Some(log),
         });
     }
@@ -167,8 +167,8 @@ fn left_out(part: &Part, reason: &str) -> PartResult {
     }
 }
 
-/// The last line that says something, cut to what fits on a screen. The first line is the command.
-fn last_line(log: &Path) -> String {
+/// What the end of a log comes to, cut to what fits on a screen.
+fn telling_line(kind: Kind, log: &Path) -> String {
     const CHARACTERS_MAX: usize = 300;
     /// More than any line that is worth showing.
     const TAIL_BYTES: u64 = 16 << 10;
@@ -183,6 +183,5 @@ fn last_line(log: &Path) -> String {
     };
     let bytes = tail().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let last = text.lines().skip(1).filter(|line| !line.trim().is_empty()).last().map_or("", str::trim);
-    last.chars().take(CHARACTERS_MAX).collect()
+    kind.telling(&text).chars().take(CHARACTERS_MAX).collect()
 }

@@ -21,6 +21,26 @@ impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::Soak, Kind::Sweep, Kind::Fuzz];
 }
 
+impl Kind {
+    /// Of what a part of this kind has said, what tells most in one line. The first line is the command, or a part of one.
+    pub(crate) fn telling(self, said: &str) -> String {
+        let lines = || said.lines().skip(1).map(str::trim).filter(|line| !line.is_empty());
+        let last_of =
+            |name: &str| lines().filter_map(|line| line.strip_prefix(name)).last().map(str::trim_start);
+        let told = match self {
+            Kind::Soak => None,
+            Kind::Sweep => last_of("runs  ")
+                .zip(last_of("failed  "))
+                .map(|(runs, failed)| format!("{runs} runs, {failed} failed")),
+            Kind::Fuzz => {
+                let panicked = lines().skip_while(|line| !line.contains(" panicked at ")).nth(1);
+                panicked.map(str::to_owned).or_else(|| last_of("Done ").map(|done| format!("Done {done}")))
+            }
+        };
+        told.unwrap_or_else(|| lines().last().unwrap_or_default().to_owned())
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -241,5 +261,20 @@ mod tests {
     #[test]
     fn an_end_that_says_nothing_is_a_failure() {
         assert_eq!(End::default().verdict(Kind::Soak, 10).0, Verdict::Failed);
+    }
+
+    #[test]
+    fn what_a_part_said_comes_to_one_line() {
+        let sweep =
+            "sim run\nruns                   578,649\nfailed                       0\nfaults   runs on\n";
+        assert_eq!(Kind::Sweep.telling(sweep), "578,649 runs, 0 failed");
+        assert_eq!(Kind::Sweep.telling("sim run\nno such option\n\n"), "no such option");
+        let fuzz = "fuzz\n#1 NEW\nDone 70 runs in 2 second(s)\nstat::peak_rss_mb: 33\n";
+        assert_eq!(Kind::Fuzz.telling(fuzz), "Done 70 runs in 2 second(s)");
+        let found =
+            "fuzz\nthread '<unnamed>' (3) panicked at a.rs:8:3:\n\na wrong byte\nstat::peak_rss_mb: 33\n";
+        assert_eq!(Kind::Fuzz.telling(found), "a wrong byte");
+        assert_eq!(Kind::Soak.telling("soak run\npass: 8 episodes\n"), "pass: 8 episodes");
+        assert_eq!(Kind::Soak.telling("soak run\n"), "");
     }
 }

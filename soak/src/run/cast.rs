@@ -10,7 +10,7 @@ use reactor::Config;
 use reactor::sys::Syscalls;
 use sim::member::Role;
 use sim::workload::load::OVER;
-use sim::workload::{Breach, Workload};
+use sim::workload::{Accounts, Breach, Party, Workload};
 
 use super::episode::{Episode, blame, pause};
 use super::options::Plant;
@@ -106,22 +106,6 @@ impl<W: Workload> Cast<W> {
 }
 
 impl Episode {
-    fn place(
-        &self,
-        role: Role,
-        index: usize,
-        seat: Seat,
-        scene: &Scene<'_>,
-        turmoil: &Option<Turmoil>,
-    ) -> Place {
-        let name = format!("{}, {} {index}", self.name_with_plan(), role.name());
-        let gauge = self.roster.enter(self.workload, role, name);
-        let exposure = turmoil.as_ref().map(Turmoil::exposure);
-        let journal = scene.record.map(|record| record.journal(role, index, seat, &scene.addresses));
-        let (config, clock_shift_ns) = (Config::default(), self.clock_shift_ns);
-        Place { role, config, gauge, clock_shift_ns, shared: seat.shared, journal, exposure }
-    }
-
     pub(super) fn begin_service<S, W>(
         &self,
         plan: &Arc<W>,
@@ -132,17 +116,15 @@ impl Episode {
     ) -> Result<Member<W::Service>, Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + 'static,
+        W: Accounts,
     {
-        let (plan, known) = (Arc::clone(plan), scene.addresses.clone());
-        let place = self.place(Role::Service, index, seat, scene, turmoil);
-        let (gauge, limits) = (Arc::clone(&place.gauge), place.config.clone());
-        start::<S, _>(place, move || match seat.incarnation {
-            0 => plan.service(index, &known, &limits),
-            incarnation => plan.service_again(index, incarnation, &known, &limits),
+        let (plan, known, limits) = (Arc::clone(plan), scene.addresses.clone(), Config::default());
+        self.begin_loop::<S, _>((Role::Service, index, seat), scene, turmoil, move || {
+            match seat.incarnation {
+                0 => plan.service(index, &known, &limits),
+                incarnation => plan.service_again(index, incarnation, &known, &limits),
+            }
         })
-        .inspect_err(|_| self.roster.leave(self.workload, &gauge))
     }
 
     pub(super) fn begin_client<S, W>(
@@ -155,22 +137,43 @@ impl Episode {
     ) -> Result<Member<W::Client>, Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Workload + Send + Sync + 'static,
-        W::Client: Send + 'static,
+        W: Accounts,
     {
         let (plan, addresses, nobody) = (Arc::clone(plan), scene.addresses.clone(), scene.nobody);
-        let place = self.place(Role::Client, index, seat, scene, turmoil);
-        let gauge = Arc::clone(&place.gauge);
-        start::<S, _>(place, move || match seat.incarnation {
+        self.begin_loop::<S, _>((Role::Client, index, seat), scene, turmoil, move || match seat.incarnation {
             0 => plan.client(index, &addresses, nobody),
             incarnation => plan.client_again(index, incarnation, &addresses, nobody),
         })
-        .inspect_err(|_| self.roster.leave(self.workload, &gauge))
+    }
+
+    fn begin_loop<S, P>(
+        &self,
+        (role, index, seat): (Role, usize, Seat),
+        scene: &Scene<'_>,
+        turmoil: &Option<Turmoil>,
+        make: impl FnOnce() -> P + Send + 'static,
+    ) -> Result<Member<P>, Failure>
+    where
+        S: Syscalls + Default + 'static,
+        P: Party + Send + 'static,
+    {
+        let name = format!("{}, {} {index}", self.name_with_plan(), role.name());
+        let gauge = self.roster.enter(self.workload, role, name);
+        let exposure = turmoil.as_ref().map(Turmoil::exposure).map(|exposure| match self.plant {
+            Some(Plant::ForgetCuts) => exposure.without_excuses(),
+            _ => exposure,
+        });
+        let journal = scene.record.map(|record| record.journal(role, index, seat, &scene.addresses));
+        let (config, clock_shift_ns) = (Config::default(), self.clock_shift_ns);
+        let shared = seat.shared;
+        let place =
+            Place { role, config, gauge: Arc::clone(&gauge), clock_shift_ns, shared, journal, exposure };
+        start::<S, _>(place, make).inspect_err(|_| self.roster.leave(self.workload, &gauge))
     }
 
     pub(super) fn begin_producers<W>(&self, plan: &Arc<W>, cast: &mut Cast<W>) -> Result<(), Failure>
     where
-        W: Workload + Send + Sync + 'static,
+        W: Accounts,
     {
         for index in 0..plan.producers() {
             let sender = cast.services[plan.fed_by(index)].sender.clone();

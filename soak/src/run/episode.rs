@@ -128,9 +128,7 @@ impl Episode {
     fn play<S, W>(&self, drawn: Plan, plan: &Arc<W>) -> Result<Ended, Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + 'static,
-        W::Client: Send + 'static,
+        W: Accounts,
     {
         let (_reserved, nobody) = reserve_port(false)?;
         let config = Config::default();
@@ -170,7 +168,9 @@ impl Episode {
         let whole = is_wrong || stalled || result == Ok(Ended::Judged);
         recordings.keep(self.index.unwrap_or(u64::MAX), record.finish(whole));
         match result {
-            Err(failure) if is_wrong => Err(failure.recorded(&shortage::with_room(|| recordings.write()))),
+            Err(failure) if is_wrong => {
+                Err(failure.recorded(&shortage::with_room(|| recordings.write()), false))
+            }
             other => other,
         }
     }
@@ -185,9 +185,7 @@ impl Episode {
     ) -> Result<(), Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + 'static,
-        W::Client: Send + 'static,
+        W: Accounts,
     {
         // The first service may pass everything on to the later ones, so those begin first.
         let mut scene = Scene { addresses: vec![nobody; plan.services()], nobody, record };
@@ -361,9 +359,7 @@ impl PlanUse for Play<'_> {
 
     fn with<W>(self, plan: W) -> Result<Ended, Failure>
     where
-        W: Accounts + Send + Sync + 'static,
-        W::Service: Send + Debug + 'static,
-        W::Client: Send + Debug + 'static,
+        W: Accounts,
     {
         let Play { episode, plan: drawn } = self;
         if let Some(processes) = episode.processes {

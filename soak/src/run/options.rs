@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use sim::decision::seed::Seed;
 use sim::workload::WorkloadKind;
 
@@ -128,7 +129,7 @@ pub(crate) enum LongLived {
 }
 
 /// A fault that shows that a monitor sees it.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Plant {
     /// Each round leaves a descriptor open.
     LeakDescriptors,
@@ -138,6 +139,8 @@ pub(crate) enum Plant {
     Stall,
     /// A process of an episode ends itself.
     Crash,
+    /// Loops do not hear which of their connections the chaos schedule cut.
+    ForgetCuts,
 }
 
 /// What is asked of a run, all of it said.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use sim::workload::{Accounts, Workload};
+use sim::workload::{Accounts, Breach, Workload};
 
 use self::grounds::Grounds;
 use self::kept::{Heard, Kept};
@@ -73,12 +73,16 @@ pub(super) fn play<W: Accounts>(episode: &Episode, processes: u32, plan: &W) -> 
         Err(failure @ (Failure::Invariant(_) | Failure::Liveness(_))) => {
             let written = troupe.leave(true);
             match &episode.recordings {
-                Some(_) => Err(failure.recorded(&written)),
+                Some(_) => Err(failure.recorded(&written, true)),
                 None => Err(failure),
             }
         }
         other => {
-            let _ = troupe.leave(false);
+            let keeping = episode.recordings.as_ref().filter(|(recordings, _)| recordings.keeps_all());
+            let written = troupe.leave(keeping.is_some());
+            if let Some((recordings, _)) = keeping {
+                recordings.wrote(written.map_err(Failure::Machine)?);
+            }
             other
         }
     }
@@ -104,6 +108,8 @@ struct Troupe<'a> {
     looks: u64,
     trouble: Trouble,
     is_hurried: bool,
+    /// What is wrong with all of them together, and with none alone.
+    joined: Option<Breach>,
     /// The recordings that are written so far, or why one is not.
     written: Result<Vec<PathBuf>, String>,
 }
@@ -131,6 +137,7 @@ impl<'a> Troupe<'a> {
             looks: 0,
             trouble: Trouble::draw(episode),
             is_hurried: false,
+            joined: None,
             written: Ok(Vec::new()),
         })
     }
@@ -179,8 +186,9 @@ impl<'a> Troupe<'a> {
                 (Some(memory), Side::Services) => Some(memory.members()),
                 _ => None,
             },
-            stalls: episode.plant == Some(Plant::Stall),
-            crashes: episode.plant == Some(Plant::Crash) && side == Side::Clients && number == 0,
+            plant: episode
+                .plant
+                .filter(|&plant| plant != Plant::Crash || side == Side::Clients && number == 0),
         };
         let entry = ENTRIES.fetch_add(1, Ordering::Relaxed);
         let serial = self.next_serial;
@@ -344,14 +352,17 @@ impl<'a> Troupe<'a> {
     }
 
     /// Joins what everybody has left.
-    fn judge<W: Accounts>(&self, plan: &W) -> Result<(), Failure> {
+    fn judge<W: Accounts>(&mut self, plan: &W) -> Result<(), Failure> {
         let services = ledgers(self.of(Side::Services))?;
         // Whoever came after one that was killed stands beside it; the killed one leaves nothing.
         let clients = ledgers(self.of(Side::Clients))?;
         let all = self.processes.iter().filter_map(|kept| kept.ledgers.as_ref());
         let lost_at_accept = all.into_iter().any(|ledgers| ledgers.lost_at_accept);
-        plan.judge_ledgers(&services, &clients, lost_at_accept)
-            .map_err(|breach| Failure::Invariant(breach.to_string()))
+        plan.judge_ledgers(&services, &clients, lost_at_accept).map_err(|breach| {
+            let failure = Failure::Invariant(breach.to_string());
+            self.joined = Some(breach);
+            failure
+        })
     }
 
     /// Ends everybody at once. What was wrong before that with one of them.
@@ -369,7 +380,8 @@ impl<'a> Troupe<'a> {
 
     /// Sends everybody home, after they have written their recordings if those are wanted. Where those are.
     fn leave(&mut self, write: bool) -> Result<Vec<PathBuf>, String> {
-        self.order_all(&Order::Leave { write });
+        let joined = self.joined.as_ref().map(|breach| (breach.invariant.to_owned(), breach.details.clone()));
+        self.order_all(&Order::Leave { write, joined });
         let watch = Stopwatch::start();
         let is_wanted = write && self.episode.recordings.is_some();
         while is_wanted

@@ -10,6 +10,7 @@ use reactor::{CloseReason, Context, Handler, Origin, Token};
 
 use super::frame::{Arrived, Count, Incoming, RequestId};
 use super::lane::{Lane, LanePlan, Link};
+use crate::workload::content::Position;
 use crate::workload::echo::is_shortage;
 use crate::workload::load::OVER;
 use crate::workload::{Breach, Measures, Numbered, Party, Tally};
@@ -340,6 +341,10 @@ impl Party for ClusterClient {
 
     fn messages(&self) -> u64 {
         self.messages
+    }
+
+    fn position(&self, state: &Asking) -> Option<Position> {
+        state.incoming.position()
     }
 
     fn excuse(&mut self, token: Token) {

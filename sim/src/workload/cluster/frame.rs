@@ -5,7 +5,7 @@
 
 use crate::decision::seed::mix;
 use crate::workload::Breach;
-use crate::workload::content::{Content, HEADER_BYTES};
+use crate::workload::content::{Content, HEADER_BYTES, Position};
 
 /// Words in front of an answer's content.
 const COUNT_WORDS: usize = 3;
@@ -72,12 +72,14 @@ pub struct Incoming {
     head: Vec<u8>,
     content: Option<Content>,
     received: u64,
+    /// After the last byte that was taken, where that is known.
+    position: Option<Position>,
 }
 
 impl Incoming {
     /// Of requests.
     pub fn requests() -> Incoming {
-        Incoming { counts: false, head: Vec::new(), content: None, received: 0 }
+        Incoming { counts: false, head: Vec::new(), content: None, received: 0, position: None }
     }
 
     /// Of answers, with their counts in front.
@@ -90,12 +92,19 @@ impl Incoming {
         !self.head.is_empty()
     }
 
+    /// Which byte of which message was taken and compared last, and the place after it. `None` within the head of a message,
+    /// and after a byte that was wrong.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
     /// Takes bytes up to the end of the message. Answers how many it took, and the message if it is whole.
     ///
     /// # Errors
     /// A breach of `byte-stream`, when a byte is not what it should be.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Arrived>), Breach> {
         let head_bytes = HEADER_BYTES as usize + if self.counts { COUNT_WORDS * 8 } else { 0 };
+        self.position = None;
         let mut taken = bytes.len().min(head_bytes - self.head.len());
         self.head.extend_from_slice(&bytes[..taken]);
         if self.head.len() < head_bytes {
@@ -125,10 +134,13 @@ impl Incoming {
         }
         taken += body.len();
         self.received += body.len() as u64;
+        let position = Some(Position { content, offset: self.received });
         if self.received < content.length {
+            self.position = position;
             return Ok((taken, None));
         }
         let count = self.take_count()?;
+        self.position = position;
         self.content = None;
         self.head.clear();
         Ok((taken, Some(Arrived { content, count })))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reactor::{CloseReason, Context, Handler, Origin, Token};
 
 use super::frame::{Count, Incoming, RequestId};
+use crate::workload::content::Position;
 use crate::workload::echo::is_shortage;
 use crate::workload::{Breach, Numbered, Party, Tally};
 
@@ -133,6 +134,10 @@ impl Party for ClusterService {
 
     fn has_given_up(&self) -> bool {
         self.given_up
+    }
+
+    fn position(&self, state: &Served) -> Option<Position> {
+        state.incoming.position()
     }
 
     fn excuse(&mut self, token: Token) {

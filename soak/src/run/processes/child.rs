@@ -1,6 +1,5 @@
 //! The process of an episode: it plays its part, says how it stands, and ends when its parent does.
 
-use std::fmt::Debug;
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -95,9 +94,7 @@ impl PlanUse for Drawn {
 
     fn with<W>(self, plan: W) -> Result<(), Failure>
     where
-        W: Accounts + Send + Sync + 'static,
-        W::Service: Send + Debug + 'static,
-        W::Client: Send + Debug + 'static,
+        W: Accounts,
     {
         let Drawn { part, plan: drawn } = self;
         match part.episode.backend {
@@ -154,7 +151,7 @@ impl Part {
             recordings: None,
             stalled_after: Duration::from_millis(assignment.stall_ms),
             processes: None,
-            plant: assignment.stalls.then_some(Plant::Stall),
+            plant: assignment.plant,
         };
         Ok(Part { assignment, episode, orders, chronicle, killed: Arc::default() })
     }
@@ -162,9 +159,7 @@ impl Part {
     fn play<S, W>(self, drawn: Plan, plan: &Arc<W>) -> Result<(), Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Accounts + Send + Sync + 'static,
-        W::Service: Send + 'static,
-        W::Client: Send + 'static,
+        W: Accounts,
     {
         let config = Config::default();
         let record = self.assignment.recorded_bytes_max.map(|bytes_max| {
@@ -222,9 +217,7 @@ impl Part {
     ) -> Result<(), Failure>
     where
         S: Syscalls + Default + 'static,
-        W: Workload + Send + Sync + 'static,
-        W::Service: Send + 'static,
-        W::Client: Send + 'static,
+        W: Accounts,
     {
         let Assignment { side, incarnation, nobody, .. } = self.assignment;
         let mut scene = Scene { addresses: self.assignment.addresses.clone(), nobody, record };
@@ -309,7 +302,7 @@ impl Part {
                 let beyond = Duration::from_nanos(now_ns.saturating_sub(self.assignment.duration_ns));
                 return Err(cast.does_not_end(record, beyond));
             }
-            if self.assignment.crashes && now_ns > CRASH_AFTER_NS {
+            if self.assignment.plant == Some(Plant::Crash) && now_ns > CRASH_AFTER_NS {
                 eprintln!("a crash that a test asked for");
                 std::process::abort();
             }
@@ -363,8 +356,11 @@ impl Part {
             match order {
                 Order::Killed(_) => tell(&Report::Excused)?,
                 Order::Look(look) => self.tell_status(look, true, false, false)?,
-                Order::Leave { write } => {
+                Order::Leave { write, joined } => {
                     if let (true, Some(record)) = (write, record.take()) {
+                        if let Some((invariant, details)) = joined {
+                            record.blame_all(sim::recording::Failure { invariant, details, culprit: None });
+                        }
                         let Assignment { side, number, incarnation, folder, .. } = &self.assignment;
                         let again = match (side, incarnation) {
                             (Side::Services, _) | (_, 0) => String::new(),

@@ -14,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use crate::Failure;
 use crate::chaos::Happened;
 use crate::latency::{LatencyBook, Timed};
+use crate::run::options::Plant;
 use crate::run::record::Process;
 use crate::run::roster::Now;
 
@@ -75,10 +76,8 @@ pub(super) struct Assignment {
     pub(super) folder: PathBuf,
     /// Where the process writes its number, to join a group.
     pub(super) group: Option<PathBuf>,
-    /// For tests: a producer stops.
-    pub(super) stalls: bool,
-    /// For tests: this process ends itself in the middle.
-    pub(super) crashes: bool,
+    /// For tests: what goes wrong here.
+    pub(super) plant: Option<Plant>,
 }
 
 impl Assignment {
@@ -105,6 +104,8 @@ pub(super) enum Order {
     Leave {
         /// It is.
         write: bool,
+        /// What was wrong with all processes together, and with none alone: the oracle, and what exactly.
+        joined: Option<(String, String)>,
     },
 }
 

@@ -77,11 +77,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
                 options.time = Some(Duration::from_secs(seconds.into()));
             }
             id => {
-                let known = BUGS.iter().find(|bug| bug.id.eq_ignore_ascii_case(id));
-                let names: Vec<&str> = BUGS.iter().map(|bug| bug.id).collect();
-                options.bugs.push(known.ok_or_else(|| {
-                    format!("no planted bug is called {id}; there are {}", names.join(", "))
-                })?);
+                options.bugs.push(called("planted bug", id, BUGS, |bug| bug.id)?);
             }
         }
     }
@@ -89,6 +85,14 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, Str
         options.bugs = BUGS.iter().collect();
     }
     Ok(Some(options))
+}
+
+/// The entry of a table with this identifier.
+fn called<T>(what: &str, id: &str, table: &'static [T], id_of: fn(&T) -> &str) -> Result<&'static T, String> {
+    table.iter().find(|entry| id_of(entry).eq_ignore_ascii_case(id)).ok_or_else(|| {
+        let there_are: Vec<&str> = table.iter().map(id_of).collect();
+        format!("no {what} is called {id}; there are {}", there_are.join(", "))
+    })
 }
 
 fn number(option: &str, value: Option<String>) -> Result<u32, String> {

@@ -49,11 +49,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
                     .ok_or_else(|| format!("--seconds {seconds}: from 1 to {SECONDS_MAX}"))?;
             }
             id => {
-                let known = SOAK_FAULTS.iter().find(|fault| fault.id.eq_ignore_ascii_case(id));
-                let names: Vec<&str> = SOAK_FAULTS.iter().map(|fault| fault.id).collect();
-                options.faults.push(known.ok_or_else(|| {
-                    format!("no fault of the soak is called {id}; there are {}", names.join(", "))
-                })?);
+                options.faults.push(super::called("fault of the soak", id, SOAK_FAULTS, |fault| fault.id)?);
             }
         }
     }
