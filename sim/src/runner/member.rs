@@ -92,6 +92,9 @@ pub(super) struct Member<P: Party> {
     /// The turn after which the structure is looked at next.
     look_at: u64,
     oracles: bool,
+    /// The party hears of a turn when it is over, as on a real kernel, and not also where it sleeps: what a recorded party did may
+    /// follow from what it heard.
+    pub(super) hears_of_whole_turns: bool,
     listener: Option<reactor::Token>,
 }
 
@@ -136,6 +139,7 @@ impl<P: Party> Member<P> {
                         turns_empty: 0,
                         look_at: LOOK_EVERY_TURNS - 1,
                         oracles,
+                        hears_of_whole_turns: false,
                         listener: None,
                     });
                 }
@@ -249,7 +253,7 @@ impl<P: Party> Member<P> {
             self.progress = progress;
             world.note_progress(self.thread);
         }
-        if !self.oracles {
+        if !self.oracles || (self.hears_of_whole_turns && turn == Turn::Parked) {
             return Ok(turn);
         }
         // Timeouts are the loop's own doing: each must find something due (bug-catalogue B30, B57), but for those that

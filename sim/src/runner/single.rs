@@ -30,6 +30,7 @@ impl<P: Party> Single<P> {
         party: &dyn Fn() -> P,
     ) -> Result<Single<P>, Breach> {
         let mut member = Member::new(world, process, config, party, None, true)?;
+        member.hears_of_whole_turns = true;
         let mut address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         if role == Role::Service {
             address = member.listen_anywhere(address, &ListenOptions::default())?;
