@@ -67,9 +67,11 @@ impl EpisodeRecord {
         self.budget.is_reached()
     }
 
-    /// Somebody had not finished in time.
+    /// Somebody has not finished in time: the recording ends here, where what is owed has not come.
     pub(crate) fn set_late(&self) {
-        self.grown().verdict.late = true;
+        let mut grown = self.grown();
+        grown.verdict.late = true;
+        grown.journals.iter().for_each(|(_, journal)| journal.freeze());
     }
 
     /// What was wrong; the first one counts.

@@ -11,6 +11,7 @@ mod unit;
 mod verdict;
 
 use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -69,8 +70,27 @@ pub(crate) fn report(arguments: &Arguments) -> Result<(), Failure> {
         return say(text.trim_end());
     }
     let file = out.clone().unwrap_or(default_file);
+    if !may_replace(&file) {
+        return Err(Failure::Usage(format!(
+            "{} exists and is no report: name another file with --out",
+            file.display()
+        )));
+    }
     fs::write(&file, text).map_err(|error| Failure::Machine(format!("{}: {error}", file.display())))?;
     say(&file.display().to_string())
+}
+
+/// Whether nothing is lost when a report is written there.
+fn may_replace(file: &Path) -> bool {
+    let mut beginning = [0; 9];
+    match fs::File::open(file).and_then(|mut file| file.read_exact(&mut beginning)) {
+        Ok(()) => beginning.eq_ignore_ascii_case(b"<!doctype"),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            fs::metadata(file).is_ok_and(|about| !about.is_file() || about.len() == 0)
+        }
+        // What cannot be written says so when it is written.
+        Err(_) => true,
+    }
 }
 
 fn one(source: &Source, format: Format) -> String {

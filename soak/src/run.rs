@@ -459,6 +459,7 @@ impl Run {
                 "strength": event.strength,
                 "duration_ms": event.duration_ns / 1_000_000,
                 "touched": touched,
+                "is_failure": false,
                 "text": format!("{event}, touched {touched}"),
             });
             if let (Some(directory), None) = (&self.directory, &self.unwritable)
@@ -618,7 +619,8 @@ impl Run {
         let kept = self.output.out.as_ref().or(self.output.resume.as_ref());
         let kept = kept.map_or_else(String::new, |path| format!("; records in {}", path.display()));
         format!(
-            "{verdict}: {} episodes in {seconds} s, {} messages right over {} connection ends{kept}",
+            "{verdict}{}: {} episodes in {seconds} s, {} messages right over {} connection ends{kept}",
+            if self.unwritable.is_some() { ", but its records are not whole" } else { "" },
             all.episodes,
             all.messages,
             all.opened()

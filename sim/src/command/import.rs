@@ -134,6 +134,20 @@ impl Told<'_> {
             Some(failure) => writeln!(out, "simulated  FAILED {}: {}", failure.oracle, failure.details)?,
             None => writeln!(out, "simulated  passed")?,
         }
+        if let (true, Some(then), Some(now)) = (self.came_back(), recorded.failure(), &made.outcome.failure) {
+            if then.details != now.details {
+                writeln!(out, "the same oracle, and other words: it may be another failure")?;
+            }
+            // Peers send what was recorded of them.
+            if let (Oracle::ByteStream, Some(other)) = (now.oracle, self.other_loops()) {
+                writeln!(
+                    out,
+                    "what {} was sent is as it was recorded, right or wrong: if this run fails with the loop mended as well, \
+                     the cause is in another one: {other} (--loop NAME)",
+                    made.subject
+                )?;
+            }
+        }
         if !self.came_back() {
             writeln!(out, "DID NOT REPRODUCE: what the run comes to is not what was recorded")?;
             if let Some(other) = self.other_loops() {

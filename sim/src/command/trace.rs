@@ -1,5 +1,6 @@
 //! `sim trace`: one run, as a picture or as a file for another tool.
 
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -40,6 +41,15 @@ pub(super) fn trace(arguments: &Arguments) -> Result<u8, Trouble> {
     let Arguments { format, .. } = *arguments;
     if format == Format::Pcapng && arguments.out.is_none() && io::stdout().is_terminal() {
         return Err(Trouble::Usage("a capture is not for a terminal: say where with --out FILE".to_owned()));
+    }
+    if let Some(out) = &arguments.out
+        && let (Ok(input), Ok(output)) = (fs::canonicalize(&arguments.what), fs::canonicalize(out))
+        && input == output
+    {
+        return Err(Trouble::Usage(format!(
+            "{} is what is to be shown: name another file with --out",
+            out.display()
+        )));
     }
     if let Some(recorded) = recording::read(&arguments.what)? {
         arguments.fixed.refuse_for_recording(&arguments.what)?;

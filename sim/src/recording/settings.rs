@@ -3,8 +3,12 @@
 use reactor::Config;
 
 /// A limit above this is no limit of a loop that ran, and would only cost whoever makes one like it.
-const VALUE_MAX: [(&str, u64); 3] =
-    [("read_bytes", 1 << 22), ("events_per_wait", 1 << 16), ("mailbox_messages_max", 1 << 18)];
+const VALUE_MAX: [(&str, u64); 4] = [
+    ("read_bytes", 1 << 22),
+    ("events_per_wait", 1 << 16),
+    ("mailbox_messages_max", 1 << 18),
+    ("messages_per_turn", 1 << 18),
+];
 
 macro_rules! settings {
     ($($name:ident)*) => {

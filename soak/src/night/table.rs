@@ -85,6 +85,11 @@ impl Table {
     }
 }
 
+/// How long the episodes of a part are: so that there are enough of them for slopes, where the time allows.
+fn episode_seconds(seconds: u64) -> u64 {
+    (seconds / 12).clamp(10, 60).min(seconds / 3).max(1)
+}
+
 /// Threads of the simulator: half of the processors are the soak's, one the fuzzer's.
 fn sweep_jobs(processors: usize) -> usize {
     (processors / 2).saturating_sub(1).max(1)
@@ -187,7 +192,7 @@ fn soak_parts(wishes: &Wishes) -> Vec<Part> {
         let soak = text(&wishes.soak);
         let numbers = [
             // An episode that is cut short by the end of the run is not judged, so that there are several.
-            ("--episode-seconds", (seconds / 3).clamp(1, 60)),
+            ("--episode-seconds", episode_seconds(seconds)),
             ("--interval", (seconds / 30).clamp(1, 10)),
             ("--seconds", seconds),
         ];

@@ -1,7 +1,7 @@
 //! The folder of a run: what was asked, a line for each interval, histograms, failures, and the summary. The formats are
 //! described in `soak/REPORT_FORMAT.md`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +64,10 @@ impl Directory {
     /// # Errors
     /// Usage: it exists. Machine: it cannot be made or written to.
     pub(crate) fn create(path: &Path, run: &Value) -> Result<Directory, Failure> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            fs::create_dir_all(parent).map_err(|error| refused("cannot make the folder", parent, &error))?;
+        }
         if let Err(error) = fs::create_dir(path) {
             return Err(match error.kind() {
                 ErrorKind::AlreadyExists => Failure::Usage(format!(
@@ -74,6 +78,13 @@ impl Directory {
                 _ => refused("cannot make the folder", path, &error),
             });
         }
+        Directory::fill(path, run).inspect_err(|_| {
+            // It was made just now, and says nothing: on a full disk it would only be in the way of the next attempt.
+            let _ = fs::remove_dir_all(path);
+        })
+    }
+
+    fn fill(path: &Path, run: &Value) -> Result<Directory, Failure> {
         let failures = path.join(FAILURES);
         fs::create_dir(&failures).map_err(|error| refused("cannot make the folder", &failures, &error))?;
         write_whole(&path.join(RUN), run)?;
@@ -95,12 +106,26 @@ impl Directory {
     }
 
     fn open(path: &Path) -> Result<Directory, Failure> {
-        let append = |name: &str| {
-            let path = path.join(name);
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            file.map_err(|error| refused("cannot write", &path, &error))
-        };
-        Ok(Directory { path: path.to_owned(), intervals: append(INTERVALS)?, latencies: append(LATENCIES)? })
+        Directory::locked(path, Directory::append(path, INTERVALS)?)
+    }
+
+    fn append(path: &Path, name: &str) -> Result<File, Failure> {
+        let path = path.join(name);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.map_err(|error| refused("cannot write", &path, &error))
+    }
+
+    /// Two runs that write into one folder would each make the other's records senseless. However this process ends, the system
+    /// opens the lock.
+    fn locked(path: &Path, intervals: File) -> Result<Directory, Failure> {
+        intervals.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::Machine(format!(
+                "a soak is running in {}: wait for its end, or stop it with Ctrl-C or SIGINT",
+                path.display()
+            )),
+            TryLockError::Error(error) => refused("cannot lock", &path.join(INTERVALS), &error),
+        })?;
+        Ok(Directory { path: path.to_owned(), intervals, latencies: Directory::append(path, LATENCIES)? })
     }
 
     /// Opens the folder of a run that goes on. Lines that were torn when the part before was killed are cut off.
@@ -116,8 +141,18 @@ impl Directory {
                 run["schema"]
             )));
         }
+        // Nothing of what follows changes a file that another run writes.
+        let kept = path.join(INTERVALS);
+        let file = OpenOptions::new().append(true).open(&kept).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::Usage(format!(
+                "{} is gone, and with it how far the run had come: it cannot go on; begin another with another --out",
+                kept.display()
+            )),
+            _ => refused("cannot write", &kept, &error),
+        })?;
+        let directory = Directory::locked(path, file)?;
         let mut dropped = Vec::new();
-        let intervals = read_lines(&path.join(INTERVALS), &mut dropped)?;
+        let intervals = read_lines(&kept, &mut dropped)?;
         let events = read_lines(&path.join(EVENTS), &mut dropped)?;
         let text = keep_whole_lines(&path.join(LATENCIES), &mut dropped)?;
         let latencies = read_latencies(&text)
@@ -126,7 +161,14 @@ impl Directory {
         fs::create_dir_all(&failures)
             .map_err(|error| refused("cannot make the folder", &failures, &error))?;
         let last = intervals.last().cloned().unwrap_or(Value::Null);
-        Ok((Directory::open(path)?, Past { run, last, intervals, latencies, events, dropped }))
+        if last.is_null() && path.join(SUMMARY).exists() {
+            return Err(Failure::Usage(format!(
+                "{} has no line, and {SUMMARY} is there: what the run had counted is lost, and it cannot go on; begin another with \
+                 another --out",
+                kept.display()
+            )));
+        }
+        Ok((directory, Past { run, last, intervals, latencies, events, dropped }))
     }
 
     /// Adds the record of an interval.
@@ -255,8 +297,12 @@ fn keep_whole_lines(path: &Path, dropped: &mut Vec<String>) -> Result<String, Fa
 fn read_lines(path: &Path, dropped: &mut Vec<String>) -> Result<Vec<Value>, Failure> {
     let text = keep_whole_lines(path, dropped)?;
     let read = |(number, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|error| Failure::Usage(format!("{}, line {number}: {error}", path.display())))
+        serde_json::from_str(line).map_err(|error| {
+            Failure::Usage(format!(
+                "{}, line {number}, is damaged ({error}); take the line away, and the rest can be read",
+                path.display()
+            ))
+        })
     };
     (1..).zip(text.lines()).map(read).collect()
 }
@@ -308,6 +354,7 @@ mod tests {
         let books = [(WorkloadKind::Echo, book)];
         let mut directory = Directory::create(&path, &json!({"schema": SCHEMA})).unwrap();
         for second in 0..3 {
+            directory.add_interval(&json!({"elapsed_s": second})).unwrap();
             directory.add_latencies(&books, Duration::from_secs(second), Duration::from_secs(1)).unwrap();
         }
         drop(directory);
@@ -332,6 +379,9 @@ mod tests {
         assert_eq!(past.last["elapsed_s"], 1);
         assert_eq!(past.dropped.len(), 1, "{:?}", past.dropped);
         directory.add_interval(&json!({"elapsed_s": 3})).unwrap();
+        let second = Directory::resume(&path).map(|_| ());
+        assert!(matches!(&second, Err(Failure::Machine(text)) if text.contains("is running")), "{second:?}");
+        drop(directory);
         let (_, past) = Directory::resume(&path).unwrap();
         assert_eq!((past.intervals.len(), past.last["elapsed_s"].as_u64()), (2, Some(3)));
         assert_eq!(past.dropped, Vec::<String>::new());

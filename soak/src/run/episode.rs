@@ -146,7 +146,13 @@ impl Episode {
         };
         let seen = record.as_ref();
         let begun = self.begin::<S, W>(plan, nobody, seen, &mut turmoil, &mut cast);
-        let result = match begun.and_then(|()| self.wait(&cast, seen)) {
+        let waited = begun.and_then(|()| self.wait(&cast, seen));
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if let (true, Some(record)) = (stalled, seen) {
+            record.set_late();
+            blame(seen, &Breach::new("liveness", "something owed did not come".to_owned()), None);
+        }
+        let result = match waited {
             Ok(Ended::Judged) => self.judge(plan.as_ref(), cast, seen),
             Ok(Ended::Cut) => {
                 self.dismiss(cast, seen);
@@ -159,11 +165,6 @@ impl Episode {
             }
         };
         let (Some(record), Some((recordings, _))) = (record, &self.recordings) else { return result };
-        let stalled = self.stalled.load(Ordering::Relaxed);
-        if stalled {
-            record.set_late();
-            blame(Some(&record), &Breach::new("liveness", "something owed did not come".to_owned()), None);
-        }
         let is_wrong = matches!(result, Err(Failure::Invariant(_) | Failure::Liveness(_)));
         let whole = is_wrong || stalled || result == Ok(Ended::Judged);
         recordings.keep(self.index.unwrap_or(u64::MAX), record.finish(whole));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::Failure;
@@ -23,7 +23,7 @@ impl Asked {
     /// Machine: the system does not let it.
     pub(super) fn listen() -> Result<Arc<Asked>, Failure> {
         let asked = Arc::new(Asked::default());
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .map_err(|error| Failure::Machine(format!("signal handlers: {error}")))?;
         let told = Arc::clone(&asked);
         spawn("signals", move || {
