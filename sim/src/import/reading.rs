@@ -56,7 +56,10 @@ struct Source {
     /// The act whose bytes were not all taken, as far as one can see.
     open: Option<usize>,
     ended_ns: Option<u64>,
-    reset: bool,
+    /// When it was known to be reset. What is read after that had come before.
+    reset_ns: Option<u64>,
+    /// The loop has been told of the reset: the end that it reads after that is none of the peer's.
+    told_of_reset: bool,
     /// The loop has ended its own stream.
     shut: bool,
     /// The attempt to connect has not been reported on yet.
@@ -150,6 +153,11 @@ impl Reader<'_> {
             CallKind::EpollWait => self.waited(call),
             CallKind::Recv => self.received(fd, arguments[0], outcome, &call.received()),
             CallKind::Send | CallKind::Sendmsg => self.sent(fd, arguments[0], outcome),
+            CallKind::TakeSocketError => {
+                if let (Some(source), Outcome::Value(1..)) = (self.sources.get_mut(&fd), outcome) {
+                    source.told_of_reset = true;
+                }
+            }
             CallKind::Close => {
                 if let Some(source) = self.sources.remove(&fd) {
                     if let Some(token) = source.token {
@@ -216,17 +224,21 @@ impl Reader<'_> {
         let Some(peer) = source.peer else { return };
         match outcome {
             Outcome::Value(0) => {
-                if source.ended_ns.is_none() {
-                    source.ended_ns = Some(late_ns);
+                if source.ended_ns.is_none() && !source.told_of_reset {
+                    // An end that is read before the error of a reset had come before the reset.
+                    let at_ns = late_ns.min(source.reset_ns.unwrap_or(u64::MAX));
+                    source.ended_ns = Some(at_ns);
                     self.ready = true;
                     self.reading.peers[peer].ended_first |= !source.shut;
-                    self.act(peer, late_ns, Deed::Finish, 0);
+                    self.act(peer, at_ns, Deed::Finish, 0);
                 }
             }
             Outcome::Value(count) => {
                 let mut reports = std::mem::take(&mut source.reports);
                 let last_ns = reports.pop();
-                let (open, ended_ns) = (source.open, source.ended_ns.unwrap_or(u64::MAX));
+                let (ended_ns, reset_ns) = (source.ended_ns, source.reset_ns);
+                let (open, ended_ns) =
+                    (source.open, ended_ns.into_iter().chain(reset_ns).min().unwrap_or(u64::MAX));
                 // Each report had a cause: at least one byte that had come then, the rest with the last.
                 let mut left = count;
                 for at_ns in reports {
@@ -261,7 +273,10 @@ impl Reader<'_> {
                 }
             }
             Outcome::Error(Errno::EINTR) => {}
-            Outcome::Error(_) => self.broken(fd, late_ns),
+            Outcome::Error(_) => {
+                source.told_of_reset = true;
+                self.broken(fd, late_ns);
+            }
         }
     }
 
@@ -285,8 +300,8 @@ impl Reader<'_> {
     /// The connection was reset by this time.
     fn broken(&mut self, fd: i32, at_ns: u64) {
         let Some(source) = self.sources.get_mut(&fd) else { return };
-        let Some(peer) = source.peer.filter(|_| !source.reset) else { return };
-        source.reset = true;
+        let Some(peer) = source.peer.filter(|_| source.reset_ns.is_none()) else { return };
+        source.reset_ns = Some(at_ns);
         self.ready = true;
         self.act(peer, at_ns, Deed::Reset, 0);
     }
@@ -339,7 +354,7 @@ impl Reader<'_> {
         }
         let Some(peer) = source.peer else { return };
         if std::mem::take(&mut source.connecting) && bits.contains(EpollMask::ERR) {
-            source.reset = true;
+            source.reset_ns = Some(at_ns);
             self.reading.peers[peer].failed = true;
             return;
         }
@@ -355,10 +370,10 @@ impl Reader<'_> {
             self.reading.rooms.insert(call, at_ns);
             explained = true;
         }
-        if bits.intersects(EpollMask::ERR) && !source.reset {
+        if bits.intersects(EpollMask::ERR) && source.reset_ns.is_none() {
             return self.broken(fd, at_ns);
         }
-        let ends = bits.contains(EpollMask::RDHUP) && source.ended_ns.is_none() && !source.reset;
+        let ends = bits.contains(EpollMask::RDHUP) && source.ended_ns.is_none() && source.reset_ns.is_none();
         // The end is reported again whatever comes.
         if bits.contains(EpollMask::IN) && source.ended_ns.is_none() {
             source.reports.push(at_ns);

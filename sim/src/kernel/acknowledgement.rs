@@ -174,7 +174,8 @@ impl World {
         self.transmit(connection, side);
         if sender != NONE {
             self.space_freed(sender);
-            if end_told && !self.kernel_at(sender).is_bsd() {
+            // Where waits are imposed, when that happened is known from the recording, and comes as a nudge.
+            if end_told && !self.kernel_at(sender).is_bsd() && self.options.imposed.is_none() {
                 // Its state changes, and everyone hears of that (E21).
                 self.wake(Object::Socket(sender), Key::Any);
             }
