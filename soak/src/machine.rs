@@ -16,8 +16,8 @@ pub(crate) fn allow_connections(sys: &mut System, connections: u64) -> Result<()
         .map_err(|error| Failure::Machine(format!("the limit of open files cannot be read: {error}")))?;
     if limit < wanted {
         return Err(Failure::Machine(format!(
-            "{connections} connections need {wanted} open files, and this process may have {limit}; raise the hard limit \
-             (ulimit -Hn) or ask for fewer"
+            "{connections} ends of connections, as many as may be open at once here, need {wanted} open files, and this process may \
+             have {limit}; raise the hard limit (ulimit -Hn) or ask for fewer connections"
         )));
     }
     Ok(())

@@ -24,12 +24,13 @@ use crate::poller::Backend;
     soak run --workload echo --chaos cruel --seconds 60    the same through a proxy that delays, splits, resets ...\n  \
     soak run --workload echo --processes 3 --chaos default three service processes on one port, and their clients' processes\n  \
     soak run --workload wake --plans drawn --lanes 8       many short plans, as the simulator draws them\n\n\
-    Signals: SIGINT or SIGTERM once stops and sums up, twice leaves at once; SIGUSR1 says how it stands.\n\n\
+    Signals: SIGINT, SIGTERM or SIGHUP once stops and sums up, twice leaves at once; SIGUSR1 says how it stands.\n\n\
     Exit codes: 0 pass, 1 invariant broken, 2 usage, 3 something owed did not come (stall), 4 a leak by its slope,\n\
     7 the machine refuses (also: a folder that cannot be written), 130 interrupted, with a summary.\n\
     Files in DIR are described in soak/REPORT_FORMAT.md.")]
 pub(crate) struct RunArguments {
-    /// The workloads: echo, wake, cluster, timers; several at once with commas, or the option again
+    /// The workloads: echo, wake, cluster, timers; several at once with commas, or the option again; always needed, but with
+    /// --resume
     #[arg(long, value_delimiter = ',', required_unless_present = "resume")]
     workload: Vec<String>,
     /// How long, in hours; with --minutes and --seconds, the sum
@@ -38,32 +39,33 @@ pub(crate) struct RunArguments {
     /// How long, in minutes
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=525_600))]
     minutes: Option<u64>,
-    /// How long, in seconds; 60 when nothing is said
+    /// How long, in seconds [default: 60, where no time is given]
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     seconds: Option<u64>,
-    /// What the plans of the episodes are drawn from: decimal, 0x hex, or a commit
+    /// What the plans of the episodes are drawn from: decimal, 0x hex, or a commit [default: 1]
     #[arg(long)]
     seed: Option<String>,
-    /// Connections at once in each episode
+    /// Connections at once in each episode [default: 100]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: Option<u32>,
     /// Messages a second in each episode, each at its planned time (open loop); closed loop if left out
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
-    /// Episodes side by side of each workload; each has threads of its own
+    /// Episodes side by side of each workload; each has threads of its own [default: 1, of drawn plans 8]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     lanes: Option<u32>,
     /// Processes of services side by side in each episode, on one port of each service (SO_REUSEPORT), loaded by as many
-    /// processes of clients, or as few as there are loops of clients; 1 has everything in this process. Linux only
+    /// processes of clients, or as few as there are loops of clients; 1 has everything in this process. Linux only [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: Option<u32>,
-    /// How long an episode's load lasts, in seconds; then everything that has begun ends, and is judged
+    /// How long an episode's load lasts, in seconds; then everything that has begun ends, and is judged [default: 60]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     episode_seconds: Option<u64>,
-    /// What episodes are: one sustained load each, or many short plans as the simulator draws them
+    /// What episodes are: one sustained load each, or many short plans as the simulator draws them [default: sustained]
     #[arg(long, value_enum)]
     plans: Option<Plans>,
     /// Whether one echo service with few clients lives as long as the run; auto: in runs of two minutes and more
+    /// [default: auto]
     #[arg(long, value_enum)]
     long: Option<LongLived>,
     /// What the loops wait with: epoll or kqueue. The system's own if left out; the other one, kqueue on Linux, goes
@@ -87,10 +89,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "seed", "connections", "rate", "lanes",
         "processes", "episode_seconds", "plans", "chaos", "chaos_only", "long", "poller", "clock_start", "interval", "stall_seconds"])]
     resume: Option<PathBuf>,
-    /// Between two lines of status, and two records, in seconds
+    /// Between two lines of status, and two records, in seconds [default: 10]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: Option<u64>,
-    /// A loop that owes something and does nothing for so long, in seconds, has stalled
+    /// A loop that owes something and does nothing for so long, in seconds, has stalled [default: 30]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall_seconds: Option<u64>,
     /// Record nothing: without it the last two episodes are written out when something is wrong, for `sim replay`, into
@@ -103,7 +105,7 @@ pub(crate) struct RunArguments {
     /// Print one JSON object at the end, the summary, instead of lines
     #[arg(long)]
     json: bool,
-    /// For tests of the monitors: a fault of the soak itself (leak-descriptors, leak-memory, stall, crash)
+    /// For tests of the monitors: a fault of the soak itself (leak-descriptors, leak-memory, stall, crash, forget-cuts)
     #[arg(long, hide = true, value_enum)]
     plant: Option<Plant>,
 }
