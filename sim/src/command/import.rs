@@ -74,16 +74,15 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// What was wrong with the episode, in the eyes of this loop.
-    fn then(&self) -> Option<&str> {
-        let failure = self.recorded.failure()?;
-        Some(failure.invariant.as_str())
-    }
-
     fn came_back(&self) -> bool {
-        match (self.then(), &self.made.outcome.failure) {
+        match (self.recorded.failure(), &self.made.outcome.failure) {
             (None, None) => true,
-            (Some(then), Some(now)) => Oracle::from_name(then) == Some(now.oracle),
+            // After the loop has parted, the same oracle may object to something else.
+            (Some(then), Some(now)) => {
+                let may_differ = self.made.comparison.parting.is_none();
+                let same_oracle = Oracle::from_name(&then.invariant) == Some(now.oracle);
+                same_oracle && (may_differ || then.details == now.details)
+            }
             _ => false,
         }
     }
